@@ -1,0 +1,12 @@
+"""One module a format: a source goes in, records and rejected lines come out.
+
+A parser touches its two arguments and nothing else: no file system, no database, no clock, no other parser.
+It is a module of this package with
+
+* ``VERSION``: raised when its output changes; older records are then read again from the raw copies,
+* ``sniff(head)``: does this look like mine? judged by content, never by a name alone,
+* ``parse(source, out)``: read ``source``, fill ``out``,
+* for a format whose unit is a directory: ``MEMBERS``, the file names that make one run.
+
+The module's name is the format's name. ``registry.py`` lists them all.
+"""

@@ -1,0 +1,211 @@
+"""What a parser fills: rows of the tables, and what became of every line.
+
+Conservation holds by construction: a line that a parser reads and then says nothing of is rejected as
+``unrecognised``; it can become a record or be ignored only by saying so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from perf_assets.parsers.source import PLAIN, Block, Source
+from perf_assets.schema import INTEGER, NUMBER, PARSED_TABLES, arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_TEXT = 500
+FLUSH_ROWS = 100_000
+_INT64 = range(-(2**63), 2**63)
+_COLUMN_TYPES = {
+    name: {column.name: column.type for column in table.columns} for name, table in PARSED_TABLES.items()
+}
+
+
+class Line:
+    """One line of text. Say ``use()``, ``ignore()`` or ``reject()``; the last word counts."""
+
+    __slots__ = ("detail", "fate", "number", "reason", "text")
+
+    def __init__(self, number: int, text: str) -> None:
+        self.number = number
+        self.text = text
+        self.reject("unrecognised", "not a line of this format")
+
+    def use(self) -> None:
+        """It became (part of) a record."""
+        self.fate = "record"
+
+    def ignore(self) -> None:
+        """It is a header, a marker, a comment or blank: it holds no data."""
+        self.fate = "ignored"
+
+    def reject(self, reason: str, detail: str) -> None:
+        """It cannot be used: a short code, and what is wrong in words."""
+        self.fate, self.reason, self.detail = "rejected", reason, detail
+
+
+class Records:
+    """Rows and line counts of one file.
+
+    ``flush(table_name, arrow_table)`` is called with the rows gathered so far whenever there are many, and
+    by ``close()`` with the rest; so a log of any size is parsed in bounded memory.
+    """
+
+    def __init__(self, file_id: str, flush: Callable[[str, pa.Table], None]) -> None:
+        self.file_id = file_id
+        self.lines_read = 0
+        self.records = 0
+        self.ignored = 0
+        self.rejected = 0
+        self.runs = 0
+        self.current_line = 0
+        self._flush = flush
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._row_count = 0
+
+    # Lines ---------------------------------------------------------------------------------------------
+
+    def lines(self, source: Source, member: str = PLAIN) -> Iterator[Line]:
+        """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected here."""
+        for block in source.blocks(member):
+            yield from self.block_lines(block, member)
+
+    def block_lines(self, block: Block, member: str = PLAIN) -> Iterator[Line]:
+        """Every line of one block, counted as ``lines`` counts them."""
+        if block.oversize:
+            self._count_rejected(
+                member, block.first_line, "too_long", "longer than 1 MiB: no log line", block.data.decode("utf-8", "replace")
+            )
+            return
+        pieces = block.data.split(b"\n")
+        if not pieces[-1]:
+            pieces.pop()
+        for number, piece in enumerate(pieces, start=block.first_line):
+            self.current_line = number
+            problem = None
+            try:
+                text = piece.decode()
+            except UnicodeDecodeError as error:
+                text, problem = piece.decode("utf-8", "replace"), f"not UTF-8: {error.reason} at byte {error.start}"
+            if "\0" in text:
+                problem = "holds a NUL byte: the file was damaged or is not text"
+            if problem is not None:
+                self._count_rejected(member, number, "not_text", problem, text)
+                continue
+            line = Line(number, text.removesuffix("\r"))
+            yield line
+            if line.fate == "record":
+                self.lines_read += 1
+                self.records += 1
+            elif line.fate == "ignored":
+                self.lines_read += 1
+                self.ignored += 1
+            else:
+                self._count_rejected(member, number, line.reason, line.detail, line.text)
+
+    def count_block(self, records: int, ignored: int) -> None:
+        """Count lines that were handled as a whole block: so many records, so many ignored."""
+        self.lines_read += records + ignored
+        self.records += records
+        self.ignored += ignored
+
+    def reject_line(self, number: int, text: str, reason: str, detail: str, member: str = PLAIN) -> None:
+        """Note why a part of a document that has no lines of its own was left out. It is not counted as a line."""
+        self.add(
+            "rejected_lines",
+            member=member or None,
+            line_number=number,
+            reason=reason,
+            detail=detail,
+            text=text[:MAX_TEXT],
+        )
+
+    def _count_rejected(self, member: str, number: int, reason: str, detail: str, text: str) -> None:
+        self.lines_read += 1
+        self.rejected += 1
+        self.reject_line(number, text, reason, detail, member)
+
+    # Rows ----------------------------------------------------------------------------------------------
+
+    def run(self, **values: Any) -> str:
+        """Add the next run of the file to ``cleaned_runs`` and return its ``run_id``.
+
+        ``config`` is a dict (stored as JSON), ``quality`` a list of flags.
+        """
+        run_id = f"{self.file_id[:16]}-{self.runs:04d}"
+        config = {name: value for name, value in values.pop("config", {}).items() if value is not None}
+        self.add(
+            "cleaned_runs",
+            run_id=run_id,
+            run_index=self.runs,
+            quality=sorted(values.pop("quality", ())),
+            config=json.dumps(config, sort_keys=True, default=str) if config else None,
+            **values,
+        )
+        self.runs += 1
+        return run_id
+
+    def add(self, table: str, **values: Any) -> None:
+        """Add one row, by column names. Numbers that are not finite become NULL."""
+        types = _COLUMN_TYPES[table]
+        for name, value in values.items():
+            kind = types[name]
+            if kind == NUMBER:
+                if value is not None:
+                    value = float(value)
+                    values[name] = value if math.isfinite(value) else None
+            elif kind == INTEGER and value is not None and value not in _INT64:
+                raise ValueError(f"{name} = {value} does not fit a 64-bit integer")
+        if "file_id" in types:
+            values["file_id"] = self.file_id
+        self._rows.setdefault(table, []).append(values)
+        self._row_count += 1
+        if self._row_count >= FLUSH_ROWS:
+            self.close()
+
+    def add_columns(self, table: str, columns: dict[str, Any]) -> None:
+        """Add many rows at once: Arrow arrays (or scalars that hold for all) by column name; the rest is NULL."""
+        import pyarrow as pa
+
+        schema = arrow_schema(table)
+        length = next(len(values) for values in columns.values() if isinstance(values, (pa.Array, pa.ChunkedArray)))
+        columns = columns | {"file_id": self.file_id}
+        arrays = []
+        for column in schema:
+            values = columns.pop(column.name, None)
+            if isinstance(values, (pa.Array, pa.ChunkedArray)):
+                arrays.append(values if values.type == column.type else values.cast(column.type))
+            elif values is None:
+                arrays.append(pa.nulls(length, column.type))
+            else:
+                arrays.append(pa.repeat(pa.scalar(values, column.type), length))
+        if columns:
+            raise ValueError(f"{table} has no column {', '.join(columns)}")
+        self._flush(table, pa.table(arrays, schema=schema))
+
+    def close(self) -> None:
+        """Hand over the rows gathered so far."""
+        import pyarrow as pa
+
+        for table, rows in self._rows.items():
+            self._flush(table, pa.Table.from_pylist(rows, schema=arrow_schema(table)))
+        self._rows = {}
+        self._row_count = 0
+
+
+def to_utc(moment: datetime, timezone: str) -> datetime:
+    """A naive local time as naive UTC; of the two readings of a repeated hour, the earlier."""
+    if moment.tzinfo is None:
+        if timezone == "UTC":
+            return moment
+        from zoneinfo import ZoneInfo
+
+        moment = moment.replace(tzinfo=ZoneInfo(timezone))
+    from datetime import UTC
+
+    return moment.astimezone(UTC).replace(tzinfo=None)

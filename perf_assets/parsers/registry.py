@@ -1,0 +1,73 @@
+"""All parsers, and which of them a drop belongs to."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import ModuleType
+from typing import Protocol, cast
+
+from perf_assets.parsers.records import Records
+from perf_assets.parsers.source import Head, Source
+
+FORMATS = (
+    "unet_run",
+    "hl_smi",
+    "nvidia_smi",
+    "livealloc",
+    "prune_profile",
+    "legacy_experiment",
+)
+"""Module names in this package. At most one of them claims a given content."""
+
+
+class Parser(Protocol):
+    """What a module of this package offers."""
+
+    __name__: str
+    VERSION: int
+
+    def sniff(self, head: Head) -> bool:
+        """Does this look like mine?"""
+        ...
+
+    def parse(self, source: Source, out: Records) -> None:
+        """Read the source, fill the records."""
+        ...
+
+
+@cache
+def parser(format_name: str) -> Parser:
+    """The parser of a format, by its name.
+
+    Raises:
+        KeyError: there is no such format.
+    """
+    if format_name not in FORMATS:
+        raise KeyError(format_name)
+    return cast(Parser, importlib.import_module(f"perf_assets.parsers.{format_name}"))
+
+
+def version(format_name: str) -> int:
+    """The version of a format's parser."""
+    return parser(format_name).VERSION
+
+
+@cache
+def directory_members() -> dict[str, frozenset[str]]:
+    """Formats whose unit is a directory, with the names of the files that make it."""
+    members: dict[str, frozenset[str]] = {}
+    for name in FORMATS:
+        module = cast(ModuleType, parser(name))
+        if hasattr(module, "MEMBERS"):
+            members[name] = frozenset(module.MEMBERS)
+    return members
+
+
+def sniff(head: Head) -> str | None:
+    """The format that claims this content, or None. Directory formats see directories only, and the reverse."""
+    is_directory = head.members != ("",)
+    for name in FORMATS:
+        if (name in directory_members()) == is_directory and parser(name).sniff(head):
+            return name
+    return None
