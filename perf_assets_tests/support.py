@@ -1,0 +1,65 @@
+"""What the tests share: where the samples lie, and reading one drop with its parser alone."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from perf_assets.parsers import registry
+from perf_assets.parsers.records import Records
+from perf_assets.parsers.source import PLAIN, Source
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "data" / "drops" / "examples"
+SAMPLES = Path(os.environ.get("PERF_ASSETS_SAMPLES", ROOT.parent / "shared" / "samples"))
+
+
+def needs_samples(folder: str):
+    """Skip where the real logs are not at hand (they are not part of the project)."""
+    return pytest.mark.skipif(not (SAMPLES / folder).is_dir(), reason=f"no real logs in {SAMPLES / folder}")
+
+
+@dataclass
+class Reading:
+    """What one parser made of one drop."""
+
+    format: str | None
+    records: Records
+    tables: dict[str, list[dict]] = field(default_factory=dict)
+
+    def rows(self, table: str) -> list[dict]:
+        return self.tables.get(table, [])
+
+    @property
+    def run(self) -> dict:
+        (run,) = self.rows("cleaned_runs")
+        return run
+
+
+def source_of(path: Path, dropped_as: str | None = None, timezone: str = "UTC") -> Source:
+    """A source for a file or run directory; ``dropped_as`` is its path under drops, by default its own name."""
+    members = {PLAIN: path}
+    if path.is_dir():
+        members = {member.name: member for member in sorted(path.iterdir())}
+    return Source(PurePosixPath(dropped_as or path.name), members, timezone)
+
+
+def read(path: Path, dropped_as: str | None = None, timezone: str = "UTC") -> Reading:
+    """Sniff and parse one drop as ingestion would, without storage."""
+    source = source_of(path, dropped_as, timezone)
+    tables: dict[str, list[dict]] = {}
+    records = Records("0" * 64, lambda table, rows: tables.setdefault(table, []).extend(rows.to_pylist()))
+    name = registry.sniff(source.head())
+    if name is not None:
+        registry.parser(name).parse(source, records)
+        records.close()
+    return Reading(name, records, tables)
+
+
+def read_text(tmp_path: Path, text: str | bytes, name: str = "log.txt", **options) -> Reading:
+    """Write a log and read it."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read(path, name, **options)
