@@ -26,6 +26,7 @@ SAMPLES = "full_system_stats.csv"
 PERF = "perf_data.csv"
 NVPROF = "nvprof_data.csv"
 MEMBERS = (MEANS, SAMPLES, PERF, NVPROF)
+KEY_MEMBERS = (MEANS, SAMPLES)
 
 # An early sampler added to its readings instead of replacing them. A core never runs at 6 GHz, and a run that
 # perf saw for longer than this has more than one sample, which are 2 s apart.
@@ -44,9 +45,7 @@ _BYTE_RATES = {"B/s": 1.0, "KB/s": 1e3, "MB/s": 1e6, "GB/s": 1e9, "TB/s": 1e12}
 
 
 def sniff(head: Head) -> bool:
-    """A directory with one of the two system tables, and a first file that begins like one of the four."""
-    if MEANS not in head.members and SAMPLES not in head.members:
-        return False
+    """A first file that begins like one of the four."""
     return head.first_line == ",0" or head.first_line.startswith(
         (",time,", ",vm_percent,", ",Device,Kernel,", ",counter-value,")
     )

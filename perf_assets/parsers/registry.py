@@ -21,6 +21,10 @@ FORMATS = (
 """Module names in this package. At most one of them claims a given content."""
 
 
+LINKED_FORMATS: tuple[str, ...] = ()
+"""Formats whose rows ``storage/sql/link_runs.sql`` may change, because several files make one run."""
+
+
 class Parser(Protocol):
     """What a module of this package offers."""
 
@@ -54,14 +58,20 @@ def version(format_name: str) -> int:
 
 
 @cache
-def directory_members() -> dict[str, frozenset[str]]:
-    """Formats whose unit is a directory, with the names of the files that make it."""
-    members: dict[str, frozenset[str]] = {}
+def directory_members() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """Formats whose unit is a directory: the file names that belong to it, and those of which one must be there."""
+    members: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for name in FORMATS:
         module = cast(ModuleType, parser(name))
         if hasattr(module, "MEMBERS"):
-            members[name] = frozenset(module.MEMBERS)
+            members[name] = frozenset(module.MEMBERS), frozenset(module.KEY_MEMBERS)
     return members
+
+
+@cache
+def fingerprint() -> str:
+    """Changes whenever a parser is added or changes: what none recognised is then looked at again."""
+    return " ".join(f"{name}:{version(name)}" for name in FORMATS)
 
 
 def sniff(head: Head) -> str | None:
