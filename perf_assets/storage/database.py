@@ -39,6 +39,16 @@ def open_readonly(database: Path) -> duckdb.DuckDBPyConnection:
     )
 
 
+def query(
+    connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None
+) -> tuple[list[str], list[tuple]]:
+    """Column names and rows of a query; at most ``limit`` rows."""
+    cursor = connection.execute(sql)
+    columns = [column[0] for column in cursor.description or []]
+    rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+    return columns, rows
+
+
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Create all tables and views of the schema, each with its comments, and the publisher's own."""
     statements = _ddl()
