@@ -9,6 +9,9 @@ import pytest
 from perf_assets.parsers import registry
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import PLAIN, Source
+from perf_assets.paths import DataPaths
+from perf_assets.schema import TABLES
+from perf_assets.storage.database import open_readonly
 from perf_assets.storage.parts import to_arrow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,3 +80,21 @@ def read_text(tmp_path: Path, text: str | bytes, name: str = "log.txt", **option
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return read(path, name, **options)
+
+
+def table_contents(data: DataPaths, ignoring: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Every row of every table as text, sorted; without the time of ingestion and ``ignoring``."""
+    contents = {}
+    with open_readonly(data.database) as connection:
+        for table in TABLES.values():
+            hidden = {"ingested_at", "modified_at", *ignoring}
+            columns = ", ".join(name for name in table.column_names if name not in hidden)
+            rows = connection.execute(f"SELECT {columns} FROM {table.name}").fetchall()
+            contents[table.name] = sorted(repr(row) for row in rows)
+    return contents
+
+
+def sql(data: DataPaths, query: str, *parameters) -> list[tuple]:
+    """Rows of a query on the published tables."""
+    with open_readonly(data.database) as connection:
+        return connection.execute(query, parameters).fetchall()
