@@ -194,7 +194,9 @@ def parse(source: Source, out: Records) -> None:
     log = _Log()
     for line in out.lines(source):
         _read_line(line, log)
-    last_end = max((launch.end_order for launch in log.launches if launch.end_order is not None), default=None)
+    last_end = max(
+        (launch.end_order for launch in log.launches if launch.end_order is not None), default=None
+    )
     for launch in log.launches:
         if launch.end_order is None:
             status = "incomplete"
