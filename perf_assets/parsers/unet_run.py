@@ -96,7 +96,8 @@ class _Launch:
     def expects(self, phase: str, epoch: int | None) -> bool:
         """Could this row be the next one of this launch, every rank writing each epoch once?"""
         if phase.startswith("total_"):
-            return bool(self.last_epoch) and not self.seen[phase, None]
+            # The totals' epoch is the number of epochs.
+            return epoch == self.last_epoch and not self.seen[phase, None]
         if self.has_totals:
             return False
         if phase == "loaders_init":
