@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from perf_assets.engines.engine import (
     EXIT_CODE_FILE,
@@ -47,6 +48,15 @@ _STATES = {
     "DEADLINE": State.FAILED,
     "OUT_OF_MEMORY": State.FAILED,
 }
+
+
+class Node(NamedTuple):
+    """A node of the cluster."""
+
+    name: str
+    state: str
+    features: str
+    gres: str
 
 
 class SlurmEngine:
@@ -128,13 +138,12 @@ class SlurmEngine:
         pairs = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()]
         return [(job_id, name) for job_id, name in pairs if name.startswith(prefix)]
 
-    def nodes(self) -> list[tuple[str, str, str, str]]:
-        """(name, state, features, gres) of every node, as sinfo prints them."""
+    def nodes(self) -> list[Node]:
+        """Every node, as sinfo prints it."""
         done = _run(["sinfo", "--noheader", "--Node", "--format=%N|%T|%f|%G"])
         if done.returncode != 0:
             raise EngineUnreachableError(done.stderr.strip())
-        rows = [tuple(line.split("|")) for line in done.stdout.splitlines() if line.count("|") == 3]
-        return sorted(set(rows))  # type: ignore[arg-type]
+        return sorted({Node(*line.split("|")) for line in done.stdout.splitlines() if line.count("|") == 3})
 
 
 def _script(job: Job, setup: tuple[str, ...]) -> str:
