@@ -98,7 +98,7 @@ def architecture_key(model: nn.Module) -> str:
         (name, type(module).__name__, sorted((k, repr(v)) for k, v in size_attributes(module).items()))
         for name, module in model.named_modules()
     ]
-    shapes = [(name, tuple(t.shape)) for name, t in (*model.named_parameters(), *model.named_buffers())]
+    shapes = sorted((name, tuple(t.shape)) for name, t in (*model.named_parameters(), *model.named_buffers()))
     return hashlib.sha256(json.dumps([structure, shapes]).encode()).hexdigest()[:16]
 
 
