@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import nn
 
 TORCHVISION_NETWORKS = (
@@ -108,6 +107,8 @@ def _build(name: str, num_classes: int | None, aux_heads: bool) -> nn.Module:
         if aux_heads:
             raise ValueError("lenet5 has no auxiliary heads: leave aux_heads out")
         return LeNet5(**options)
+    import torchvision  # takes longer to load than torch, and LeNet-5 does without
+
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(
             f"unknown network {name!r}: use one of {', '.join(NETWORKS)}, or torchvision's names"
