@@ -17,8 +17,8 @@ VERDICTS = ("same", "faster", "slower", "ambiguous")
 
 SAME_WITHIN = 0.02
 """Ratios within this share of 1 are the same for all practical purposes."""
-CONFIDENCE = 0.99
-"""Of the interval behind the verdict: one comparison in a hundred of equals may miss 1."""
+CONFIDENCE = 0.997
+"""Of the interval behind the verdict: fewer than one comparison in a hundred of equals may miss 1."""
 
 
 @dataclass(frozen=True)

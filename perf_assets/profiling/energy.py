@@ -231,7 +231,7 @@ def account(
 ) -> dict[str, Any]:
     """Energy of one step, from polls over an idle window, the work, and the idle that follows.
 
-    The energy of the work is that of the window from its begin to ``end_s`` less the idle power after its end.
+    The energy of the work is that of a window around it less the idle power before and after the work.
 
     Args:
         readings: all polls.
@@ -245,44 +245,49 @@ def account(
         Fields of the log's ``energy`` line. ``energy_j`` is that of one step by the counter (by the trapezoid
         where there is none) and None, with ``energy_reason``, where neither can be believed.
     """
-    work_s, settle_s, idle_s = work[1] - work[0], end_s - work[1], idle[1] - idle[0]
-    windows = {}
-    for name in ("counter", "trapezoid"):
-        idle_j, gross_j = (
-            counter_energy_j(readings, *window, counter_range_j)
-            if name == "counter"
-            else trapezoid_energy_j(readings, *window)
-            for window in (idle, (work[0], end_s))
-        )
-        if idle_j is not None and gross_j is not None and gross_j > 0:
-            idle_w = idle_j / idle_s
-            windows[name] = (gross_j - idle_w * settle_s, idle_w)
+    work_s, settle_s = work[1] - work[0], end_s - work[1]
+    # Between a poll in idle and one under load nobody knows when the load began, so no window ends there.
+    margin_s = min(2 * COUNTER_UPDATE_S, (idle[1] - idle[0]) / 2)
+    idle = (idle[0], idle[1] - margin_s)
+    around = (work[0] - margin_s, end_s)
+    # Polled power knows idle best: a counter that moves in steps of 0.1 s is 5 % off over two seconds.
+    idle_j = trapezoid_energy_j(readings, *idle)
+    if idle_j is None:
+        idle_j = counter_energy_j(readings, *idle, counter_range_j)
+    idle_w = None if idle_j is None else idle_j / (idle[1] - idle[0])
+    gross_j = {
+        "counter": counter_energy_j(readings, *around, counter_range_j),
+        "trapezoid": trapezoid_energy_j(readings, *around),
+    }
+    work_j = {
+        source: joules - idle_w * (margin_s + settle_s)
+        for source, joules in gross_j.items()
+        if joules is not None and joules > 0
+    }
     quality = []
     polled_s = sorted(r.at_s for r in readings if work[0] <= r.at_s <= end_s)
     if polled_s and max(np.diff(polled_s), default=0.0) > LONGEST_GAP_S:
         quality.append("polling_gap")
-    if len(windows) == 2:
-        both = [windows[name][0] for name in ("counter", "trapezoid")]
-        if abs(both[0] - both[1]) > MAX_DISAGREEMENT * max(both):
-            quality.append("energy_suspect")
+    if len(work_j) == 2 and abs(work_j["counter"] - work_j["trapezoid"]) > MAX_DISAGREEMENT * max(
+        work_j.values()
+    ):
+        quality.append("energy_suspect")
     reason = None
-    if not windows:
+    if not work_j:
         reason = "the device's counter and power stood still or are missing"
     elif work_s < MIN_WINDOW_S:
         reason = f"the work lasted {work_s:.3g} s, less than {MIN_WINDOW_S:g} s"
-    source = next((name for name in ("counter", "trapezoid") if name in windows), None)
-    work_j, idle_w = windows[source] if source else (None, None)
-    believed = reason is None
+    source = next(iter(work_j), None) if reason is None else None
     return {
-        "energy_j": work_j / steps if believed else None,
-        "net_energy_j": (work_j - idle_w * work_s) / steps if believed else None,
-        "mean_power_w": work_j / work_s if believed else None,
-        "idle_power_w": idle_w,
-        "counter_energy_j": windows["counter"][0] if "counter" in windows else None,
-        "trapezoid_energy_j": windows["trapezoid"][0] if "trapezoid" in windows else None,
+        "energy_j": work_j[source] / steps if source else None,
+        "net_energy_j": (work_j[source] - idle_w * work_s) / steps if source else None,
+        "mean_power_w": work_j[source] / work_s if source else None,
+        "idle_power_w": idle_w if work_j else None,
+        "counter_energy_j": work_j.get("counter"),
+        "trapezoid_energy_j": work_j.get("trapezoid"),
         "window_s": work_s,
         "steps": steps,
-        "energy_source": source if believed else None,
+        "energy_source": source,
         "quality": quality,
         "energy_reason": reason,
     }
