@@ -17,6 +17,7 @@ FORMATS = (
     "livealloc",
     "prune_profile",
     "legacy_experiment",
+    "perf_assets_profile",
 )
 """Module names in this package. At most one of them claims a given content."""
 
