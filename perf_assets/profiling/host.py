@@ -45,6 +45,17 @@ def host_facts() -> dict[str, Any]:
     }
 
 
+def engine_facts() -> dict[str, Any]:
+    """What started this process: the engine and its job, as they are told in the environment."""
+    slurm_job = os.environ.get("SLURM_JOB_ID")
+    return {
+        "name": os.environ.get("PERF_ASSETS_ENGINE") or ("slurm" if slurm_job else None),
+        "job_id": slurm_job,
+        "job_name": os.environ.get("PERF_ASSETS_JOB_NAME") or os.environ.get("SLURM_JOB_NAME"),
+        "node": os.environ.get("SLURMD_NODENAME"),
+    }
+
+
 def environment() -> dict[str, Any]:
     """Versions of what takes part, and the git revision of this code (with ``-dirty`` where it was changed)."""
     import torch

@@ -72,6 +72,7 @@ def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
             "environment": host.environment(),
             "host": host.host_facts(),
             "device": _device_facts(device),
+            "engine": host.engine_facts(),
         }
         path = Path(out) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', spec.name)}-{run}.jsonl"
         with LogWriter(path, header) as log:
