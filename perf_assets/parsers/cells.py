@@ -71,3 +71,16 @@ def integer(cell: str) -> int | None:
     if not -(2**63) <= whole < 2**63:
         raise ValueError(f"{cell.strip()[:40]!r} does not fit 64 bits")
     return whole
+
+
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\Z", re.ASCII)
+
+
+def grouped_number(cell: str) -> float | None:
+    """A cell as a number that may have commas between its thousands (``1,444,438.5``); None as in ``number``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    cell = cell.strip()
+    return number(cell.replace(",", "")) if _GROUPED.match(cell) else number(cell)

@@ -17,8 +17,34 @@ FORMATS = (
     "livealloc",
     "prune_profile",
     "legacy_experiment",
+    "perf_analyzer_csv",
+    "perf_analyzer_report",
+    "perf_analyzer_export",
+    "model_analyzer",
+    "genai_perf",
+    "traccc_log",
+    "traccc_throughput_csv",
+    "perf4sight",
+    "ai3_overall",
+    "ai3_layers",
+    "layer_table",
+    "gpustat",
+    "nvidia_smi_dmon",
+    "nvidia_smi_pmon",
+    "tegrastats",
 )
 """Module names in this package. At most one of them claims a given content."""
+
+LINKED_FORMATS = (
+    "perf_analyzer_csv",
+    "perf_analyzer_report",
+    "perf_analyzer_export",
+    "model_analyzer",
+    "perf4sight",
+    "ai3_overall",
+    "ai3_layers",
+)
+"""Formats of which several files may tell of one run: ``storage/sql/link_runs.sql`` joins them at every publish."""
 
 
 class Parser(Protocol):
