@@ -22,6 +22,7 @@ TIME = "TIMESTAMP"
 JSON = "JSON"
 FLAGS = "VARCHAR[]"
 METRICS = "MAP(VARCHAR, DOUBLE)"
+LABELS = "MAP(VARCHAR, VARCHAR)"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ CLEANED_TELEMETRY = _table(
     _number("sm_clock_mhz", "MHz", "compute clock"),
     _number("memory_clock_mhz", "MHz", "memory clock"),
     Column("metrics", METRICS, "", "every other number of the poll, by the tool's own name and unit"),
-    _text("labels", "every other text of the poll, as JSON"),
+    Column("labels", LABELS, "", "every other text of the poll, by the tool's own name"),
 )
 
 CLEANED_RUNS = _table(
@@ -293,6 +294,7 @@ CLEANED_COUNTERS = _table(
     _count("invocations", "times the kernel ran"),
     _text("unit", "unit of the values; level for the tools' 0-10 scales"),
     _number("running_pct", "%", "share of the time the counter was on (multiplexing)"),
+    _number("running_s", "s", "time the counter was on"),
 )
 
 CLEANED_SAMPLES = _table(
@@ -400,5 +402,6 @@ def arrow_schema(table_name: str) -> pa.Schema:
         TIME: pa.timestamp("us"),
         FLAGS: pa.list_(pa.string()),
         METRICS: pa.map_(pa.string(), pa.float64()),
+        LABELS: pa.map_(pa.string(), pa.string()),
     }
     return pa.schema([(column.name, types[column.type]) for column in TABLES[table_name].columns])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 
@@ -71,6 +72,36 @@ def integer(cell: str) -> int | None:
     if not -(2**63) <= whole < 2**63:
         raise ValueError(f"{cell.strip()[:40]!r} does not fit 64 bits")
     return whole
+
+
+def numbers(cells: list[str]) -> list[float | None]:
+    """``number`` of every cell.
+
+    Raises:
+        ValueError: some cell is neither a number nor a marker of absence.
+    """
+    try:
+        values = list(map(float, cells))
+    except ValueError:
+        return [number(cell) for cell in cells]
+    # float() takes more than a log's number, 1_000 and infinity; both are rare, so look only here.
+    if "_" in "".join(cells) or not all(map(math.isfinite, values)):
+        return [number(cell) for cell in cells]
+    return list(values)
+
+
+def csv_cells(text: str, delimiter: str = ",") -> list[str]:
+    """The cells of one line of CSV, quotes resolved.
+
+    Raises:
+        ValueError: the quoting is broken.
+    """
+    if '"' not in text:
+        return text.split(delimiter)
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True))
+    except (csv.Error, StopIteration) as error:
+        raise ValueError(f"broken quoting ({error}): cut off?") from None
 
 
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\Z", re.ASCII)

@@ -5,23 +5,18 @@ Lines are split one by one (no cell of these formats spans lines), so a broken q
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+
+from perf_assets.parsers.cells import csv_cells
 
 
 def split_cells(text: str, separator: str = ",") -> list[str]:
     """The cells of one line, without white space around them.
 
     Raises:
-        ValueError: a quote is opened and not closed, or a cell is absurdly long.
+        ValueError: the quoting is broken, or a cell is absurdly long.
     """
-    if '"' not in text:
-        return [cell.strip() for cell in text.split(separator)]
-    try:
-        rows = list(csv.reader([text], delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise ValueError(f"not a row of delimited text: {error}") from error
-    return [cell.strip() for cell in rows[0]] if rows else []
+    return [cell.strip() for cell in csv_cells(text, separator)]
 
 
 def header_names(text: str, separator: str = ",") -> list[str]:
