@@ -113,6 +113,7 @@ def _row(row: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {
         "test_var": parameters.get("test_var"),
         "model_file": model_path.name or None,
+        "layout": "dict" if "params" in row else "columns",
         "from_path": sorted({"device", "pruning_level_pct"} & set(facts)) or None,
     }
     if facts.get("network") and network != facts["network"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,13 @@ class Records:
             detail=detail,
             text=text[:MAX_TEXT],
         )
+
+    def retract(self, lines: Iterable[Line], reason: str, detail: str) -> None:
+        """Reject lines that were counted as parts of a record, which then was never completed."""
+        for line in lines:
+            self.records -= 1
+            self.rejected += 1
+            self.reject_line(line.number, line.text, reason, detail)
 
     def _count_rejected(self, member: str, number: int, reason: str, detail: str, text: str) -> None:
         self.lines_read += 1

@@ -24,6 +24,7 @@ FORMATS = (
     "genai_perf",
     "traccc_log",
     "traccc_throughput_csv",
+    "throughput_vs_mu",
     "perf4sight",
     "ai3_overall",
     "ai3_layers",
