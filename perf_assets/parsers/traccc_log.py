@@ -52,7 +52,7 @@ _READ = re.compile(
 )
 _TOTAL = re.compile(rf"(?P<what>Reconstructed track parameters|[\w ()]+ [Rr]ate):\s+{_GROUPED}\Z", re.ASCII)
 _ASSIGNED = re.compile(rf"(?P<what>\w+) = {_GROUPED}\Z", re.ASCII)
-_DUPLICATES = re.compile(rf"{_GROUPED} duplicate cells found in (?P<file>.+)\Z")
+_DUPLICATES = re.compile(rf"(?:WARNING:?\s+)?{_GROUPED} duplicate cells found in (?P<file>.+)\Z")
 _USING = re.compile(r"Using (?P<api>\w+) device: (?P<device>.+?)(?: \[.*\])?\Z")
 _RUNNING = re.compile(r"Running (?P<command>.+)\Z")
 _OPTION = re.compile(r"[├└|`+\-]*[├└]\s*(?P<name>[^:]{1,80}):\s+(?P<value>.{1,300})\Z")
