@@ -58,7 +58,11 @@ def _parse(name: str, source, file_id: str, rows: dict[str, list[dict]]) -> None
 
     sink = Sink()
     # Records took a function before it took a sink.
-    records = Records(file_id, sink) if "sink" in Records.__init__.__annotations__ else Records(file_id, sink.add_table)
+    records = (
+        Records(file_id, sink)
+        if "sink" in Records.__init__.__annotations__
+        else Records(file_id, sink.add_table)
+    )
     registry.parser(name).parse(source, records)
     records.close()
 

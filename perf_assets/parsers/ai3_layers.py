@@ -18,7 +18,17 @@ from perf_assets.parsers.source import Head, Source, UnreadableSourceError
 
 VERSION = 1
 
-_KEY = {"model", "layer", "algorithm", "input_size", "in_channels", "out_channels", "kernel_size", "mean_ms", "std_ms"}
+_KEY = {
+    "model",
+    "layer",
+    "algorithm",
+    "input_size",
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "mean_ms",
+    "std_ms",
+}
 _KERNEL = re.compile(r"\((\d{1,6}),\s*(\d{1,6})\)\Z", re.ASCII)
 
 

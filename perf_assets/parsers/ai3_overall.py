@@ -33,7 +33,12 @@ _FACTS = (
 def sniff(head: Head) -> bool:
     """Does the header name model, algorithm, sizes and a mean time, and no layer?"""
     names = {name.strip() for name in head.first_line.split(",")}
-    return _KEY <= names and bool({"mean", "mean_ms"} & names) and bool({"std", "std_ms"} & names) and "layer" not in names
+    return (
+        names >= _KEY
+        and bool({"mean", "mean_ms"} & names)
+        and bool({"std", "std_ms"} & names)
+        and "layer" not in names
+    )
 
 
 def parse(source: Source, out: Records) -> None:

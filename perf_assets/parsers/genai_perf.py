@@ -16,7 +16,7 @@ from typing import Any
 from perf_assets.parsers.cells import grouped_number
 from perf_assets.parsers.delimited import by_name, header_names, split_cells
 from perf_assets.parsers.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
-from perf_assets.parsers.records import Line, Records
+from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Head, Source
 
 VERSION = 1
@@ -24,9 +24,14 @@ VERSION = 1
 US_PER = {"us": 1.0, "ms": 1e3, "s": 1e6, "sec": 1e6, "ns": 1e-3}
 BYTES_PER = {"gb": 1e9, "mb": 1e6, "gib": 2**30, "mib": 2**20, "b": 1.0}
 
-_NAME = re.compile(r"(?:(?P<statistic>p\d{1,2}|avg|min|max|std)\.? )?(?P<metric>.+?)(?: \((?P<unit>[^()]*)\))?\Z", re.IGNORECASE | re.ASCII)
+_NAME = re.compile(
+    r"(?:(?P<statistic>p\d{1,2}|avg|min|max|std)\.? )?(?P<metric>.+?)(?: \((?P<unit>[^()]*)\))?\Z",
+    re.IGNORECASE | re.ASCII,
+)
 _STATISTICS = re.compile(r"(?:avg|min|max|std|p\d{1,2}(?:\.\d+)?)\Z", re.ASCII)
-_PATH_LOAD = re.compile(r"(?:^|[\-_])(?P<mode>concurrency|request_rate)(?P<level>\d+(?:\.\d+)?)(?=$|[\-_.])", re.ASCII)
+_PATH_LOAD = re.compile(
+    r"(?:^|[\-_])(?P<mode>concurrency|request_rate)(?P<level>\d+(?:\.\d+)?)(?=$|[\-_.])", re.ASCII
+)
 _PATH_MODEL = re.compile(r"(?P<model>.+?)-(?:triton|openai|tensorrtllm_engine|dynamic_grpc)(?:-|\Z)")
 _ANALYZE_MODES = {"Concurrency": CONCURRENCY, "Request Rate": REQUEST_RATE}
 _GPU_COLUMNS = {

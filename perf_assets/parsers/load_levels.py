@@ -119,7 +119,9 @@ class LoadTest:
             flags |= level["quality"]
         summary = self._summary(config)
         run_id = out.run(
-            **{"workload": "load_test", "status": "ok" if self.levels or self.gpus else "failed"} | summary | run,
+            **{"workload": "load_test", "status": "ok" if self.levels or self.gpus else "failed"}
+            | summary
+            | run,
             quality=flags,
             config=config,
         )

@@ -130,9 +130,7 @@ def _read_row(row: dict[str, str], titles: dict[str, str], runs: dict[tuple[Any,
     values, percentiles_us, gpu, facts = _measures(row, titles)
     repeat = 0
     while True:
-        run = runs.setdefault(
-            (model, config_path, batch_size, repeat), _Run(model, config_path, batch_size)
-        )
+        run = runs.setdefault((model, config_path, batch_size, repeat), _Run(model, config_path, batch_size))
         taken = (level, gpu_uuid) in run.test.gpus if gpu_uuid else run.test.has(mode, level)
         if not taken:
             break

@@ -41,7 +41,9 @@ def parse(source: Source, out: Records) -> None:
             poll.line.reject("bad_row", str(error))
             continue
         device_id = str(poll.gpu_index)
-        labels = [("time_of_day", poll.time_of_day.isoformat())] if poll.time_of_day and not poll.polled_at else []
+        labels = (
+            [("time_of_day", poll.time_of_day.isoformat())] if poll.time_of_day and not poll.polled_at else []
+        )
         out.add(
             "cleaned_telemetry",
             line_number=poll.line.number,

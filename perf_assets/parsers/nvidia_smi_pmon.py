@@ -49,6 +49,8 @@ def parse(source: Source, out: Records) -> None:
 
 def _process(poll: Poll) -> dict[str, Any]:
     """Numbers and texts of one process; a GPU without any has dashes throughout."""
+    if "pid" not in poll.cells:
+        raise ValueError("no process in it")
     process: dict[str, Any] = {}
     for name, cell in poll.cells.items():
         if name == "gpu" or is_time_column(name):

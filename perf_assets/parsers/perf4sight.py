@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from pathlib import PurePosixPath
 from statistics import median
 from typing import Any
@@ -37,7 +38,10 @@ SWAP_FACTOR = 1.5
 
 MAX_PARAMETERS = 4096
 _FILE_NAME = re.compile(r"(?P<network>.+)_(?P<level>\d{1,3}(?:\.\d+)?)(?P<twin>-gt)?\Z", re.ASCII)
-_DEVICE_FOLDER = re.compile(r"(?:tx[12]|jetson[\w\-]*|xavier|orin|nano|(?:rtx|gtx)?\d{4}ti|(?:rtx|gtx)\d{4}|[a-z]\d{2,3}s?)\Z", re.IGNORECASE | re.ASCII)
+_DEVICE_FOLDER = re.compile(
+    r"(?:tx[12]|jetson[\w\-]*|xavier|orin|nano|(?:rtx|gtx)?\d{4}ti|(?:rtx|gtx)\d{4}|[a-z]\d{2,3}s?)\Z",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 def sniff(head: Head) -> bool:
@@ -155,7 +159,8 @@ def _parameters(row: dict[str, str]) -> dict[str, Any]:
     if len(text) > MAX_PARAMETERS:
         raise ValueError(f"params is longer than {MAX_PARAMETERS} characters")
     try:
-        parameters = ast.literal_eval(text)
+        with warnings.catch_warnings(action="ignore"):  # of odd escapes and numbers in a broken line
+            parameters = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
         raise ValueError(f"params is not a Python dict: {type(error).__name__}") from error
     if not isinstance(parameters, dict):

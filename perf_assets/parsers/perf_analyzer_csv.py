@@ -184,13 +184,19 @@ class _Table:
         """
         if any(_PERCENTILE.match(name) for name in self.names):
             return None
-        if any(level.get("client_send_us") or level.get("client_recv_us") for level in self.test.levels.values()):
+        if any(
+            level.get("client_send_us") or level.get("client_recv_us") for level in self.test.levels.values()
+        ):
             return None
         parts = path.parts
         for place in reversed(range(len(parts))):
             if match := _COMPOSING_NAME.match(parts[place]):
                 parent = PurePosixPath(*parts[:place], match["parent"], *parts[place + 1 :])
-                return {"model": match["model"], "model_version": match["version"], "parent_path": str(parent)}
+                return {
+                    "model": match["model"],
+                    "model_version": match["version"],
+                    "parent_path": str(parent),
+                }
         return None
 
 

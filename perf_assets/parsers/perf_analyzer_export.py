@@ -55,7 +55,9 @@ def parse(source: Source, out: Records) -> None:
         try:
             level = _level(experiment)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            out.reject_line(position, json.dumps(experiment, default=str)[:200], "bad_experiment", _words(error))
+            out.reject_line(
+                position, json.dumps(experiment, default=str)[:200], "bad_experiment", _words(error)
+            )
             continue
         if tests[-1].has(level["mode"], level["level"]):
             tests.append(LoadTest())
@@ -66,7 +68,9 @@ def parse(source: Source, out: Records) -> None:
         ended_ns[-1].append(boundaries[-1])
         tests[-1].add_level(level.pop("mode"), level.pop("level"), **level)
     if not tests[0].levels:
-        raise UnreadableSourceError("no experiment in it can be used; drop the file as perf_analyzer wrote it")
+        raise UnreadableSourceError(
+            "no experiment in it can be used; drop the file as perf_analyzer wrote it"
+        )
     facts = path_facts(source.path)
     columns = ("model", "batch_size", "device")
     config = config_of(facts, columns) | {
@@ -116,7 +120,9 @@ def _level(experiment: Any) -> dict[str, Any]:
     latencies_ns.sort()
     count = len(latencies_ns)
     mean_ns = sum(latencies_ns) // count
-    spread_ns = math.sqrt(sum((value - mean_ns) ** 2 for value in latencies_ns) / (count - 1)) if count > 1 else 0.0
+    spread_ns = (
+        math.sqrt(sum((value - mean_ns) ** 2 for value in latencies_ns) / (count - 1)) if count > 1 else 0.0
+    )
     return {
         "mode": mode,
         "level": value,
@@ -126,7 +132,9 @@ def _level(experiment: Any) -> dict[str, Any]:
         "requests": count,
         "avg_us": mean_ns // 1000,
         "std_us": spread_ns / 1000,
-        **percentile_values({f"p{share}": _percentile_ns(latencies_ns, share) // 1000 for share in PERCENTILES}),
+        **percentile_values(
+            {f"p{share}": _percentile_ns(latencies_ns, share) // 1000 for share in PERCENTILES}
+        ),
     }
 
 

@@ -27,7 +27,7 @@ VERSION = 1
 _N = r"(-?[\d.]+(?:e[+-]?\d+)?)"
 
 _BLOCK = re.compile(
-    rf"Request concurrency: (?P<concurrency>\d+)\Z|Request Rate: (?P<rate>[\d.e+]+) inference requests? per seconds?\Z",
+    r"Request concurrency: (?P<concurrency>\d+)\Z|Request Rate: (?P<rate>[\d.e+]+) inference requests? per seconds?\Z",
     re.ASCII,
 )
 _SUMMARY = re.compile(
@@ -84,7 +84,9 @@ _SERVER_PARTS = {
     "compute output": "compute_output_us",
 }
 _PART = re.compile(rf"(?P<name>[a-z/ ]+?) {_N} usec\Z")
-_DELAYED = re.compile(rf"\[WARNING\] Perf Analyzer was not able to keep up .*?{_N}% of the requests were delayed\.")
+_DELAYED = re.compile(
+    rf"\[WARNING\] Perf Analyzer was not able to keep up .*?{_N}% of the requests were delayed\."
+)
 _COUNTS = re.compile(
     r"(?P<name>Inference count|Execution count|Successful request count|Cache hit count|Cache miss count"
     r"|Delayed Request Count|Sequence count|Failed request count): (?P<value>\d+)(?: \(.*\))?\Z",
@@ -171,7 +173,9 @@ class _Run:
         if self.batch_size is not None:
             facts["batch_size"] = self.batch_size
         columns = ("model", "batch_size", "device")
-        config = config_of({name: facts[name] for name in facts if name != "batch_size"}, columns) | self.config
+        config = (
+            config_of({name: facts[name] for name in facts if name != "batch_size"}, columns) | self.config
+        )
         if self.batch_size is None and "batch_size" in facts:
             config["from_path"] = sorted([*config.get("from_path", []), "batch_size"])
         test = LoadTest()
@@ -255,7 +259,9 @@ class _Report:
             self.summary_what = match["what"]
             line.ignore()
         elif match := _UNSTABLE.search(text):
-            self._unstable(CONCURRENCY if match["mode"].lower() == CONCURRENCY else REQUEST_RATE, _value(match["level"]))
+            self._unstable(
+                CONCURRENCY if match["mode"].lower() == CONCURRENCY else REQUEST_RATE, _value(match["level"])
+            )
             line.use()
         elif _SETTINGS.match(text):
             self._place_block()
@@ -304,10 +310,14 @@ class _Report:
         run.has_summary = True
 
     def _unstable(self, mode: str, level: float) -> None:
-        if self.block is None or (self.block.mode, self.block.level) != (mode, level):
+        """Mark the level that ended the sweep, which may have no block of its own."""
+        block = self.block
+        if block is None or (block.mode, block.level) != (mode, level):
             self._place_block()
-            self.block = self.runs[-1].blocks.pop((mode, level), None) or _Block(mode, level)
-        self.block.values["stable"] = False
+            stub = _Block(mode, level)
+            stub.is_summary = True
+            block = self.runs[-1].blocks.setdefault((mode, level), stub)
+        block.values["stable"] = False
 
     # Lines inside a block ------------------------------------------------------------------------------
 
@@ -339,7 +349,12 @@ class _Report:
             self.part = None
 
     def _measure(self, line: Line, text: str, block: _Block) -> bool:
-        readers: tuple[Callable[[str, _Block], bool], ...] = (_level_number, _percentile, _server_latency, _count)
+        readers: tuple[Callable[[str, _Block], bool], ...] = (
+            _level_number,
+            _percentile,
+            _server_latency,
+            _count,
+        )
         if any(reader(text, block) for reader in readers):
             line.use()
             return True
@@ -421,7 +436,7 @@ def _agree(one: _Block, other: _Block) -> bool:
     """Do a block and a summary line tell of the same measurement? After a warning numbers have two decimals only."""
     mine, others = one.values.get("throughput_per_s"), other.values.get("throughput_per_s")
     if mine is None or others is None:
-        return mine is others
+        return True
     return abs(mine - others) <= max(0.0051, 1e-5 * abs(mine))
 
 

@@ -83,7 +83,7 @@ def _poll(
     gpu_index = integer(cells["gpu"])
     if gpu_index is None or not 0 <= gpu_index < 10_000:
         raise ValueError("no index of a GPU")
-    day = datetime.strptime(cells["date"], "%Y%m%d").date() if "date" in cells else path_date  # noqa: DTZ007
+    day = datetime.strptime(cells["date"], "%Y%m%d").date() if "date" in cells else path_date
     at = time.fromisoformat(cells["time"]) if "time" in cells else None
     if day is None or at is None:
         return Poll(line, gpu_index, cells, units, None, at, "none")

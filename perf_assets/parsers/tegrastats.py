@@ -22,7 +22,9 @@ VERSION = 1
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "VDD_TOTAL")
 
 _N = r"(\d+(?:\.\d+)?)"
-_LINE = re.compile(r"(?:(?P<time>\d{2}-\d{2}-\d{4} \d{2}:\d{2}:\d{2}) )?RAM (?P<rest>\d+/\d+MB .*)\Z", re.ASCII)
+_LINE = re.compile(
+    r"(?:(?P<time>\d{2}-\d{2}-\d{4} \d{2}:\d{2}:\d{2}) )?RAM (?P<rest>\d+/\d+MB .*)\Z", re.ASCII
+)
 _RAM = re.compile(r"(\d+)/(\d+)MB", re.ASCII)
 _SWAP = re.compile(r"SWAP (\d+)/(\d+)MB", re.ASCII)
 _CPU = re.compile(r"CPU \[([^\]]{0,2000})\]")
@@ -71,7 +73,7 @@ def _time(text: str | None, timezone: str) -> datetime | None:
     """Local time, month first; older versions print none."""
     if text is None:
         return None
-    return to_utc(datetime.strptime(text, "%m-%d-%Y %H:%M:%S"), timezone)  # noqa: DTZ007 - to_utc adds the zone
+    return to_utc(datetime.strptime(text, "%m-%d-%Y %H:%M:%S"), timezone)
 
 
 def _values(text: str) -> dict[str, Any]:
@@ -88,7 +90,9 @@ def _values(text: str) -> dict[str, Any]:
         metrics["EMC_FREQ [%]"] = loads["EMC"][0] or 0.0
     # A sensor of a part that is switched off reads -256.
     temperatures = {name: float(cell) for name, cell in _TEMPERATURE.findall(text) if float(cell) > -200}
-    rails_mw = {name: _known(now) for name, now, _ in _RAIL.findall(text) if name not in ("RAM", "SWAP", "IRAM")}
+    rails_mw = {
+        name: _known(now) for name, now, _ in _RAIL.findall(text) if name not in ("RAM", "SWAP", "IRAM")
+    }
     metrics |= {f"{name} [C]": value for name, value in temperatures.items()}
     metrics |= {f"{name} [mW]": value for name, value in rails_mw.items() if value is not None}
     rail = next((name for name in INPUT_RAILS if rails_mw.get(name) is not None), None)

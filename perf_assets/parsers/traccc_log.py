@@ -40,15 +40,20 @@ _RATE_ROW = re.compile(
 )
 # Names of the 2022 tables; anything else with a bare number behind it could be any log's line.
 _SECONDS_ROW = re.compile(
-    rf"(?P<stage>wall time|(?:file|hit) reading|\w+_time|clusterization and sp formation){_DEVICE}\s+{_N}\Z", re.ASCII
+    rf"(?P<stage>wall time|(?:file|hit) reading|\w+_time|clusterization and sp formation){_DEVICE}\s+{_N}\Z",
+    re.ASCII,
 )
 _SECONDS_NAMES = re.compile(
-    r"^\s*(?:clusterization|spacepoint_formation|seeding|tr_par_esti)_time(?: \(\w+\))?[ \t]+[\d.]+", re.MULTILINE
+    r"^\s*(?:clusterization|spacepoint_formation|seeding|tr_par_esti)_time(?: \(\w+\))?[ \t]+[\d.]+",
+    re.MULTILINE,
 )
 
-_CREATED = re.compile(rf"- created\s+(?:\((?P<device>\w+)\)\s+)?{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*)\Z", re.ASCII)
+_CREATED = re.compile(
+    rf"- created\s+(?:\((?P<device>\w+)\)\s+)?{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*)\Z", re.ASCII
+)
 _READ = re.compile(
-    rf"- read\s+{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*?)(?:\s+from\s+{_GROUPED}\s+(?P<where>[A-Za-z][\w ]*))?\Z", re.ASCII
+    rf"- read\s+{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*?)(?:\s+from\s+{_GROUPED}\s+(?P<where>[A-Za-z][\w ]*))?\Z",
+    re.ASCII,
 )
 _TOTAL = re.compile(rf"(?P<what>Reconstructed track parameters|[\w ()]+ [Rr]ate):\s+{_GROUPED}\Z", re.ASCII)
 _ASSIGNED = re.compile(rf"(?P<what>\w+) = {_GROUPED}\Z", re.ASCII)
@@ -59,7 +64,8 @@ _OPTION = re.compile(r"[├└|`+\-]*[├└]\s*(?P<name>[^:]{1,80}):\s+(?P<valu
 _OPTIONS_HEAD = re.compile(r"[\w \-]+ Options:\Z")
 _HEADING = re.compile(r"#{1,6} (?P<title>.+)\Z")
 _MARKER = re.compile(
-    r"===>>>.*<<<===\Z|```.*\Z|\.\.\.\Z|.*\[[=> .#\-]*\]\s*\d{1,3}%.*\Z|(?:Warm-up|Event) processing\s*\Z", re.ASCII
+    r"===>>>.*<<<===\Z|```.*\Z|\.\.\.\Z|.*\[[=> .#\-]*\]\s*\d{1,3}%.*\Z|(?:Warm-up|Event) processing\s*\Z",
+    re.ASCII,
 )
 
 _MISSPELT = {"meaurements": "measurements"}
@@ -67,20 +73,26 @@ _MISSPELT = {"meaurements": "measurements"}
 # A run goes through these in order; what belongs to an earlier phase begins the next run.
 PREAMBLE, STATISTICS, TIMING, RATES = range(4)
 
-_SNIFF = re.compile(
-    r"==> ?El(?:apsed|pased) time|^\s*(?:\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+\S+\s+INFO\s+)?Time totals:"
-    r"|^\s*(?:\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+\S+\s+INFO\s+)?Throughput:\s"
-    r"|^\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+(?:Throughput|Seq|Seeding|CudaSeq|SyclSeq|AlpakaSeq|TruthFinding|TruthFitting|traccc)\w*\s+(?:INFO|WARNING)\b",
+_LOGGED = r"^\s*(?:\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+\S+\s+(?:INFO|WARNING)\s+)?"
+_SNIFF_HEADER = re.compile(r"==> ?El(?:apsed|pased) times? ?\.\.\.")
+_SNIFF_TABLE = re.compile(_LOGGED + r"(?:Time totals:|Throughput:)\s", re.MULTILINE)
+_SNIFF_ROW = re.compile(r"(?:  \d+|/event, \S+ events/s| ms)\s*$", re.MULTILINE)
+_SNIFF_LOGGER = re.compile(
+    r"^\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+(?:Throughput|Seq|Seeding|CudaSeq|SyclSeq|AlpakaSeq|Truth)\w*Example\w*\s+"
+    r"(?:INFO|WARNING)\b",
     re.MULTILINE,
 )
-_SNIFF_ROWS = re.compile(r"\d\s*ms\s*$|events/s|duplicate cells|throughput tests|Running |Reconstructed track", re.MULTILINE)
 
 
 def sniff(head: Head) -> bool:
-    """Does it hold a header of a timing table with its rows, a logger name of the examples, or the 2022 names?"""
-    if _SECONDS_NAMES.search(head.text):
-        return True
-    return bool(_SNIFF.search(head.text)) and bool(_SNIFF_ROWS.search(head.text))
+    """Does it hold a header of a timing table, a logger of the examples, or names of the 2022 tables?"""
+    text = head.text
+    return bool(
+        _SNIFF_HEADER.search(text)
+        or _SECONDS_NAMES.search(text)
+        or _SNIFF_LOGGER.search(text)
+        or (_SNIFF_TABLE.search(text) and _SNIFF_ROW.search(text) and " processing " in text)
+    )
 
 
 def parse(source: Source, out: Records) -> None:
@@ -281,9 +293,7 @@ class _Log:
                 self._count(STATISTICS, "process", match["where"], match[3])
         elif match := _DUPLICATES.match(text):
             self._count(None, match["file"].rpartition("/")[2][:200], "duplicate cells", match[1])
-        elif match := _TOTAL.match(text):
-            self._count(STATISTICS, "process", match["what"], match[2])
-        elif match := _ASSIGNED.match(text):
+        elif (match := _TOTAL.match(text)) or (match := _ASSIGNED.match(text)):
             self._count(STATISTICS, "process", match["what"], match[2])
         else:
             return False

@@ -65,5 +65,9 @@ def parse(source: Source, out: Records) -> None:
             ("Warm-up processing", cold, warmup_ms),
             ("Event processing", events, event_ms),
         ):
-            rates = {"per_event_ms": total_ms / count, "events_per_s": count / (total_ms / 1000)} if count and total_ms else {}
+            rates = (
+                {"per_event_ms": total_ms / count, "events_per_s": count / (total_ms / 1000)}
+                if count and total_ms
+                else {}
+            )
             out.add("cleaned_stages", run_id=run_id, stage=stage, total_ms=total_ms, **rates)

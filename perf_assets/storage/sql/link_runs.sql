@@ -299,10 +299,15 @@ FROM (
 ) AS f
 WHERE k.run_id = f.kept_id;
 
--- What a report says of its settings goes to config. Where both say it, the kept run's word stands.
-UPDATE cleaned_runs AS k SET config = json_merge_patch(r.config, coalesce(k.config, '{}'::JSON))
-FROM link_order AS o JOIN cleaned_runs AS r ON r.run_id = o.run_id
-WHERE k.run_id = o.kept_id AND o.priority = 1 AND r.tool = 'perf_analyzer' AND r.config IS NOT NULL;
+-- Settings and versions that another file tells go to config. Where both say it, the kept run's word stands.
+UPDATE cleaned_runs AS k SET config = json_merge_patch(f.config, coalesce(k.config, '{}'::JSON))
+FROM (
+    SELECT o.kept_id, list_reduce(list(r.config ORDER BY o.priority DESC), lambda a, b: json_merge_patch(a, b)) AS config
+    FROM link_order AS o JOIN cleaned_runs AS r ON r.run_id = o.run_id
+    WHERE r.tool = 'perf_analyzer' AND r.config IS NOT NULL
+    GROUP BY o.kept_id
+) AS f
+WHERE k.run_id = f.kept_id;
 
 DELETE FROM cleaned_runs WHERE run_id IN (SELECT run_id FROM link_merged);
 
