@@ -1,22 +1,112 @@
-"""Invariants of the published tables, each as SQL that returns the rows that break it.
-
-Plain queries without parameters: asset checks run them, and so can anyone with a DuckDB shell.
-"""
+"""Invariants of the published tables, each as SQL that returns the rows that break it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+
+from perf_assets.schema import TABLES
 
 
-class Check(NamedTuple):
-    """What must hold, in words, and a query for the rows where it does not."""
+@dataclass(frozen=True)
+class Check:
+    """``sql`` returns offending rows; none means that the invariant holds. ``is_error`` is False for a warning."""
 
+    name: str
+    table: str
     description: str
     sql: str
+    is_error: bool = True
 
 
-CHECKS: dict[str, Check] = {
-    "littles_law": Check(
+def _unique_keys() -> list[Check]:
+    return [
+        Check(
+            f"{table.name}_key_is_unique",
+            table.name,
+            f"({', '.join(table.key)}) is unique.",
+            f"SELECT {', '.join(table.key)}, count(*) AS rows FROM {table.name} GROUP BY ALL HAVING rows > 1",  # noqa: S608
+        )
+        for table in TABLES.values()
+        if table.key
+    ]
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "lines_are_conserved",
+        "source_files",
+        "Every line of an ingested text file is a record, rejected or ignored.",
+        """
+        SELECT path, lines, records, rejected, ignored
+        FROM source_files
+        WHERE status = 'ingested' AND lines <> records + rejected + ignored
+        """,
+    ),
+    Check(
+        "rejected_lines_are_listed",
+        "rejected_lines",
+        "As many rejected lines are listed as were counted.",
+        """
+        SELECT path, rejected, count(line_number) AS listed
+        FROM source_files LEFT JOIN rejected_lines USING (file_id)
+        WHERE status = 'ingested'
+        GROUP BY ALL
+        HAVING listed < rejected
+        """,
+    ),
+    Check(
+        "few_lines_are_rejected",
+        "rejected_lines",
+        "At most one line in ten of a file is rejected; more hints at another format or a broken tool.",
+        "SELECT path, lines, rejected FROM source_files WHERE status = 'ingested' AND rejected * 10 > lines",
+        is_error=False,
+    ),
+    Check(
+        "every_drop_is_taken_in",
+        "source_files",
+        "No drop is rejected or unsupported.",
+        "SELECT path, status, error FROM source_files WHERE status IN ('rejected', 'unsupported')",
+        is_error=False,
+    ),
+    Check(
+        "runs_belong_to_ingested_files",
+        "cleaned_runs",
+        "Every run comes from a file that is ingested.",
+        """
+        SELECT run_id FROM cleaned_runs
+        WHERE file_id NOT IN (SELECT file_id FROM source_files WHERE status = 'ingested')
+        """,
+    ),
+    Check(
+        "one_ok_attempt_per_unet_log",
+        "cleaned_runs",
+        "A U-Net log has at most one run with status ok.",
+        """
+        SELECT file_id, count(*) AS runs FROM cleaned_runs
+        WHERE tool = 'unet' AND status = 'ok' GROUP BY ALL HAVING runs > 1
+        """,
+    ),
+    Check(
+        "epochs_belong_to_runs",
+        "cleaned_epochs",
+        "Every epoch belongs to a run.",
+        "SELECT DISTINCT run_id FROM cleaned_epochs ANTI JOIN cleaned_runs USING (run_id)",
+    ),
+    Check(
+        "energy_agrees_with_mean_power",
+        "cleaned_telemetry",
+        "A session's trapezoid energy and its mean power times its duration differ by less than a fifth.",
+        """
+        SELECT file_id, device_id, session, energy_j, mean_power_w * date_diff('ms', started_at, ended_at) / 1000
+        FROM telemetry_sessions
+        WHERE samples >= 30
+          AND abs(energy_j - mean_power_w * date_diff('ms', started_at, ended_at) / 1000) > energy_j / 5
+        """,
+        is_error=False,
+    ),
+    Check(
+        "littles_law",
+        "cleaned_load_levels",
         "In a closed loop, requests in flight = request rate x mean latency (Little's law), within 10 %. "
         "Without a mean in the log the sum of its parts stands in, where those add up.",
         """
@@ -35,7 +125,9 @@ CHECKS: dict[str, Check] = {
           AND abs(in_flight - l.level) > 0.1 * l.level
         """,
     ),
-    "sources_agree": Check(
+    Check(
+        "sources_agree",
+        "load_level_sources",
         "CSV, text report and export of one load test say the same: throughput to six digits (two decimals after "
         "a warning), mean and percentiles to the microsecond, the number of requests exactly.",
         """
@@ -51,7 +143,9 @@ CHECKS: dict[str, Check] = {
             OR abs(a.p95_us - b.p95_us) > 1 OR abs(a.p99_us - b.p99_us) > 1 OR a.requests <> b.requests)
         """,
     ),
-    "percentiles_in_order": Check(
+    Check(
+        "percentiles_in_order",
+        "cleaned_load_levels",
         "The median is at most the 90th percentile, that at most the 95th, that at most the 99th.",
         """
         SELECT run_id, mode, level, p50_us, p90_us, p95_us, p99_us
@@ -59,7 +153,9 @@ CHECKS: dict[str, Check] = {
         WHERE p50_us > p90_us OR p90_us > p95_us OR p95_us > p99_us OR p50_us > p99_us
         """,
     ),
-    "composing_queue_fits": Check(
+    Check(
+        "composing_queue_fits",
+        "cleaned_load_levels",
         "An ensemble waits for its composing models within its own latency, so their queues are no longer than it.",
         """
         SELECT run_id, mode, level, composing_queue_us, avg_us
@@ -67,7 +163,9 @@ CHECKS: dict[str, Check] = {
         WHERE composing_queue_us > coalesce(avg_us, p99_us)
         """,
     ),
-    "layers_fit_into_run": Check(
+    Check(
+        "layers_fit_into_run",
+        "cleaned_layers",
         "The layers of a profile take no longer together than the whole network, within 10 %. Sanity sweeps are left "
         "out: they time two passes after one warm-up.",
         """
@@ -83,7 +181,9 @@ CHECKS: dict[str, Check] = {
           AND json_extract_string(o.config, '$.sweep_stage') IS DISTINCT FROM 'sanity'
         """,
     ),
-    "twins_count_once": Check(
+    Check(
+        "twins_count_once",
+        "cleaned_runs",
         "No measurement of perf4sight stands in the tables twice, once from a plain file and once from its -gt twin.",
         """
         SELECT a.run_id, b.run_id AS other_run_id, a.name, a.batch_size
@@ -94,5 +194,6 @@ CHECKS: dict[str, Check] = {
           AND json_extract_string(a.config, '$.layout') <> json_extract_string(b.config, '$.layout')
         """,
     ),
-}
-"""All checks by name."""
+    *_unique_keys(),
+)
+"""All checks, by the table they look at."""

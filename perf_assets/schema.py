@@ -388,6 +388,31 @@ PARSED_TABLES: dict[str, Table] = {
 """The tables that parsers fill."""
 
 
+VIEWS: dict[str, Table] = {
+    view.name: view
+    for view in (
+        _table(
+            "telemetry_sessions",
+            "One device in one session of one poll log (a hole of more than 60 s starts a new session).",
+            FILE_ID,
+            _text("device_id", "the device"),
+            _text("device_name", "product name"),
+            _count("session", "from 0"),
+            Column("started_at", TIME, "UTC", "first poll"),
+            Column("ended_at", TIME, "UTC", "last poll"),
+            _count("samples", "polls"),
+            _number("energy_j", "J", "trapezoid over the device's own time stamps"),
+            _number("mean_power_w", "W", "mean of the polls"),
+            _number("max_power_w", "W", "largest poll"),
+            _number("mean_utilization_pct", "%", "mean of the polls"),
+            _number("max_memory_mib", "MiB", "largest memory in use"),
+            key=("file_id", "device_id", "session"),
+        ),
+    )
+}
+"""Views over the tables; each is defined in ``storage/sql/<name>.sql``."""
+
+
 @cache
 def arrow_schema(table_name: str) -> pa.Schema:
     """Arrow schema of a table, for Parquet parts. JSON travels as text."""

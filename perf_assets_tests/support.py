@@ -9,6 +9,10 @@ import pytest
 from perf_assets.parsers import registry
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import PLAIN, Source
+from perf_assets.paths import DataPaths
+from perf_assets.schema import TABLES
+from perf_assets.storage.database import open_readonly
+from perf_assets.storage.parts import to_arrow
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "data" / "drops" / "examples"
@@ -37,6 +41,19 @@ class Reading:
         return run
 
 
+class _Rows:
+    """A sink that keeps rows as the published tables would hold them."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[dict]] = {}
+
+    def add_rows(self, table: str, rows: list[dict]) -> None:
+        self.add_table(table, to_arrow(table, rows))
+
+    def add_table(self, table: str, rows) -> None:
+        self.tables.setdefault(table, []).extend(rows.to_pylist())
+
+
 def source_of(path: Path, dropped_as: str | None = None, timezone: str = "UTC") -> Source:
     """A source for a file or run directory; ``dropped_as`` is its path under drops, by default its own name."""
     members = {PLAIN: path}
@@ -48,13 +65,13 @@ def source_of(path: Path, dropped_as: str | None = None, timezone: str = "UTC") 
 def read(path: Path, dropped_as: str | None = None, timezone: str = "UTC") -> Reading:
     """Sniff and parse one drop as ingestion would, without storage."""
     source = source_of(path, dropped_as, timezone)
-    tables: dict[str, list[dict]] = {}
-    records = Records("0" * 64, lambda table, rows: tables.setdefault(table, []).extend(rows.to_pylist()))
+    sink = _Rows()
+    records = Records("0" * 64, sink)
     name = registry.sniff(source.head())
     if name is not None:
         registry.parser(name).parse(source, records)
         records.close()
-    return Reading(name, records, tables)
+    return Reading(name, records, sink.tables)
 
 
 def read_text(tmp_path: Path, text: str | bytes, name: str = "log.txt", **options) -> Reading:
@@ -63,3 +80,21 @@ def read_text(tmp_path: Path, text: str | bytes, name: str = "log.txt", **option
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return read(path, name, **options)
+
+
+def table_contents(data: DataPaths, ignoring: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Every row of every table as text, sorted; without the time of ingestion and ``ignoring``."""
+    contents = {}
+    with open_readonly(data.database) as connection:
+        for table in TABLES.values():
+            hidden = {"ingested_at", "modified_at", *ignoring}
+            columns = ", ".join(name for name in table.column_names if name not in hidden)
+            rows = connection.execute(f"SELECT {columns} FROM {table.name}").fetchall()
+            contents[table.name] = sorted(repr(row) for row in rows)
+    return contents
+
+
+def sql(data: DataPaths, query: str, *parameters) -> list[tuple]:
+    """Rows of a query on the published tables."""
+    with open_readonly(data.database) as connection:
+        return connection.execute(query, parameters).fetchall()

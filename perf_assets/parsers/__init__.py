@@ -6,7 +6,8 @@ It is a module of this package with
 * ``VERSION``: raised when its output changes; older records are then read again from the raw copies,
 * ``sniff(head)``: does this look like mine? judged by content, never by a name alone,
 * ``parse(source, out)``: read ``source``, fill ``out``,
-* for a format whose unit is a directory: ``MEMBERS``, the file names that make one run.
+* for a format whose unit is a directory: ``MEMBERS``, the file names that make one run, and ``KEY_MEMBERS``,
+  those of which at least one must be there.
 
 The module's name is the format's name. ``registry.py`` lists them all.
 """

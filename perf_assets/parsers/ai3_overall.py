@@ -12,7 +12,7 @@ from perf_assets.parsers.ai3_columns import profile_of
 from perf_assets.parsers.cells import integer, number
 from perf_assets.parsers.delimited import by_name, header_names, split_cells
 from perf_assets.parsers.records import Records
-from perf_assets.parsers.source import Head, Source, UnreadableSourceError
+from perf_assets.parsers.source import Head, Source
 
 VERSION = 1
 
@@ -64,8 +64,6 @@ def parse(source: Source, out: Records) -> None:
             continue
         line.use()
         out.run(**run)
-    if not names:
-        raise UnreadableSourceError("no header line; drop the CSV as the profiler wrote it")
 
 
 def _run(row: dict[str, str], source: Source) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _parameters(row: dict[str, str]) -> dict[str, Any]:
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
         raise ValueError(f"params is not a Python dict: {type(error).__name__}") from error
     if not isinstance(parameters, dict):
-        raise ValueError("params is not a Python dict")
+        raise ValueError("params is not a Python dict")  # noqa: TRY004 - a broken cell like any other
     return {
         name: parameters[name]
         for name in PARAMETERS

@@ -26,6 +26,7 @@ SAMPLES = "full_system_stats.csv"
 PERF = "perf_data.csv"
 NVPROF = "nvprof_data.csv"
 MEMBERS = (MEANS, SAMPLES, PERF, NVPROF)
+KEY_MEMBERS = (MEANS, SAMPLES)
 
 # An early sampler added to its readings instead of replacing them. A core never runs at 6 GHz, and a run that
 # perf saw for longer than this has more than one sample, which are 2 s apart.
@@ -34,19 +35,18 @@ SINGLE_SAMPLE_S = 10.0
 SAMPLING_GAP_S = 10.0
 
 _NAME = re.compile(
-    r"(?P<model>.+?)-(?P<method>[a-z0-9]+_(?:un)?structured)-(?P<ratio>[\d.]+)(?:-(?P<batch>\d+)-(?P<workers>\d+))?\Z"
+    r"(?P<model>.+?)-(?P<method>[a-z0-9]+_(?:un)?structured)-(?P<ratio>\d+\.?\d*)(?:-(?P<batch>\d{1,9})-(?P<workers>\d{1,9}))?\Z"
 )
 _DATED_FOLDER = re.compile(r"\d{4}-\d\d-\d\d_")
 _NOT_A_PLATFORM = frozenset({"final", "backup"})
+_COUNTS = {"prune_ratio": number, "batchsz_arg": integer, "num_workers_arg": integer}
 _LEVEL = re.compile(r"(?:Idle|Low|Mid|High|Max) \((\d+)\)\Z")
 _QUANTITY = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)(%|[KMGT]?B/s)?\Z", re.ASCII)
 _BYTE_RATES = {"B/s": 1.0, "KB/s": 1e3, "MB/s": 1e6, "GB/s": 1e9, "TB/s": 1e12}
 
 
 def sniff(head: Head) -> bool:
-    """A directory with one of the two system tables, and a first file that begins like one of the four."""
-    if MEANS not in head.members and SAMPLES not in head.members:
-        return False
+    """A first file that begins like one of the four."""
     return head.first_line == ",0" or head.first_line.startswith(
         (",time,", ",vm_percent,", ",Device,Kernel,", ",counter-value,")
     )
@@ -179,16 +179,16 @@ def _read_key_values(source: Source, member: str, out: Records, run: _Run) -> No
             line.reject("wrong_columns", "not key,value")
             continue
         key, cell = cells
-        if key.startswith(("cpu_", "vm_", "swap_", "cpuload")) or key.endswith("_psi_total"):
-            try:
-                value = number(cell)
-            except ValueError as error:
-                line.reject("bad_cell", f"{key}: {error}")
-                continue
-            if value is not None:
-                run.means[key] = value
-        else:
+        is_mean = key.startswith(("cpu_", "vm_", "swap_", "cpuload")) or key.endswith("_psi_total")
+        try:
+            value = number(cell) if is_mean else _COUNTS[key](cell) if key in _COUNTS else None
+        except ValueError as error:
+            line.reject("bad_cell", f"{key}: {error}")
+            continue
+        if not is_mean:
             run.facts[key] = cell
+        elif value is not None:
+            run.means[key] = value
         line.use()
 
 
@@ -283,10 +283,9 @@ def _write(source: Source, run: _Run, out: Records) -> None:
     status, accuracy = _status(outcome)
     model = fact("model_name", "model")
     method = fact("prune_config", "method")
-    ratio, batch_size, num_workers = (
-        _quiet_number(fact(key, group))
-        for key, group in (("prune_ratio", "ratio"), ("batchsz_arg", "batch"), ("num_workers_arg", "workers"))
-    )
+    ratio = number(fact("prune_ratio", "ratio") or "")
+    batch_size = integer(fact("batchsz_arg", "batch") or "")
+    num_workers = integer(fact("num_workers_arg", "workers") or "")
     platform = _platform(source.path, model)
     if platform:
         from_path.append("host")
@@ -304,8 +303,8 @@ def _write(source: Source, run: _Run, out: Records) -> None:
         host=platform,
         device=run.device or (None if gpu_memory_mib else facts.get("chipset_name") or None),
         stage="inference",
-        batch_size=None if batch_size is None else int(batch_size),
-        num_workers=None if num_workers is None else int(num_workers),
+        batch_size=batch_size,
+        num_workers=num_workers,
         pruning_method=method,
         pruning_ratio=None if ratio is None else round(ratio, 10),
         accuracy_pct=accuracy,
@@ -341,13 +340,6 @@ def _status(outcome: str | None) -> tuple[str, float | None]:
     except ValueError:
         return "failed", None
     return ("missing", None) if accuracy is None else ("ok", accuracy)
-
-
-def _quiet_number(cell: str | None) -> float | None:
-    try:
-        return None if cell is None else number(cell)
-    except ValueError:
-        return None
 
 
 def _platform(path: PurePosixPath, model: str | None) -> str | None:

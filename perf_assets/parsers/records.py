@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from zoneinfo import ZoneInfo
 
 from perf_assets.parsers.source import PLAIN, Block, Source
-from perf_assets.schema import INTEGER, NUMBER, PARSED_TABLES, arrow_schema
+from perf_assets.schema import INTEGER, NUMBER, PARSED_TABLES, TEXT, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_TEXT = 500
 FLUSH_ROWS = 100_000
-_INT64 = range(-(2**63), 2**63)
 _COLUMN_TYPES = {
     name: {column.name: column.type for column in table.columns} for name, table in PARSED_TABLES.items()
 }
@@ -49,14 +49,26 @@ class Line:
         self.fate, self.reason, self.detail = "rejected", reason, detail
 
 
+class RowSink(Protocol):
+    """Where the rows of parsed files go."""
+
+    def add_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Take rows, each a dict of the columns that have a value."""
+        ...
+
+    def add_table(self, table: str, rows: pa.Table) -> None:
+        """Take rows as an Arrow table with all columns of the schema."""
+        ...
+
+
 class Records:
     """Rows and line counts of one file.
 
-    ``flush(table_name, arrow_table)`` is called with the rows gathered so far whenever there are many, and
-    by ``close()`` with the rest; so a log of any size is parsed in bounded memory.
+    Rows go to the sink whenever there are many, and with ``close()``; so a log of any size is parsed in
+    bounded memory.
     """
 
-    def __init__(self, file_id: str, flush: Callable[[str, pa.Table], None]) -> None:
+    def __init__(self, file_id: str, sink: RowSink) -> None:
         self.file_id = file_id
         self.lines_read = 0
         self.records = 0
@@ -64,7 +76,7 @@ class Records:
         self.rejected = 0
         self.runs = 0
         self.current_line = 0
-        self._flush = flush
+        self._sink = sink
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._row_count = 0
 
@@ -158,7 +170,11 @@ class Records:
         return run_id
 
     def add(self, table: str, **values: Any) -> None:
-        """Add one row, by column names. Numbers that are not finite become NULL."""
+        """Add one row, by column names. Numbers that are not finite become NULL.
+
+        Raises:
+            KeyError, TypeError, ValueError: no such column, or a value that it cannot hold.
+        """
         types = _COLUMN_TYPES[table]
         for name, value in values.items():
             kind = types[name]
@@ -166,8 +182,13 @@ class Records:
                 if value is not None:
                     value = float(value)
                     values[name] = value if math.isfinite(value) else None
-            elif kind == INTEGER and value is not None and value not in _INT64:
-                raise ValueError(f"{name} = {value} does not fit a 64-bit integer")
+            elif value is None:
+                continue
+            elif kind == INTEGER:
+                if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+                    raise ValueError(f"{name} = {value!r} is not a 64-bit integer")
+            elif kind == TEXT and not isinstance(value, str):
+                raise TypeError(f"{name} = {value!r} is not a text")
         if "file_id" in types:
             values["file_id"] = self.file_id
         self._rows.setdefault(table, []).append(values)
@@ -193,14 +214,12 @@ class Records:
                 arrays.append(pa.repeat(pa.scalar(values, column.type), length))
         if columns:
             raise ValueError(f"{table} has no column {', '.join(columns)}")
-        self._flush(table, pa.table(arrays, schema=schema))
+        self._sink.add_table(table, pa.table(arrays, schema=schema))
 
     def close(self) -> None:
         """Hand over the rows gathered so far."""
-        import pyarrow as pa
-
         for table, rows in self._rows.items():
-            self._flush(table, pa.Table.from_pylist(rows, schema=arrow_schema(table)))
+            self._sink.add_rows(table, rows)
         self._rows = {}
         self._row_count = 0
 
@@ -210,9 +229,5 @@ def to_utc(moment: datetime, timezone: str) -> datetime:
     if moment.tzinfo is None:
         if timezone == "UTC":
             return moment
-        from zoneinfo import ZoneInfo
-
         moment = moment.replace(tzinfo=ZoneInfo(timezone))
-    from datetime import UTC
-
     return moment.astimezone(UTC).replace(tzinfo=None)

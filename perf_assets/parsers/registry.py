@@ -45,7 +45,7 @@ LINKED_FORMATS = (
     "ai3_overall",
     "ai3_layers",
 )
-"""Formats of which several files may tell of one run: ``storage/sql/link_runs.sql`` joins them at every publish."""
+"""Formats whose rows ``storage/sql/link_runs.sql`` may change, because several files may tell of one run."""
 
 
 class Parser(Protocol):
@@ -81,14 +81,20 @@ def version(format_name: str) -> int:
 
 
 @cache
-def directory_members() -> dict[str, frozenset[str]]:
-    """Formats whose unit is a directory, with the names of the files that make it."""
-    members: dict[str, frozenset[str]] = {}
+def directory_members() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """Formats whose unit is a directory: the file names that belong to it, and those of which one must be there."""
+    members: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for name in FORMATS:
         module = cast(ModuleType, parser(name))
         if hasattr(module, "MEMBERS"):
-            members[name] = frozenset(module.MEMBERS)
+            members[name] = frozenset(module.MEMBERS), frozenset(module.KEY_MEMBERS)
     return members
+
+
+@cache
+def fingerprint() -> str:
+    """Changes whenever a parser is added or changes: what none recognised is then looked at again."""
+    return " ".join(f"{name}:{version(name)}" for name in FORMATS)
 
 
 def sniff(head: Head) -> str | None:

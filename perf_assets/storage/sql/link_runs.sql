@@ -7,16 +7,14 @@ DELETE FROM run_sources;
 DELETE FROM load_level_sources;
 
 CREATE OR REPLACE TEMP TABLE link_files AS
-SELECT file_id, min(format) AS format, list(DISTINCT path) AS paths,
-       list(DISTINCT regexp_replace(path, '/?[^/]*$', '')) AS folders
+SELECT file_id, format, path, regexp_replace(path, '/?[^/]*$', '') AS folder
 FROM source_files
-WHERE status IN ('ingested', 'duplicate')
-GROUP BY file_id;
+WHERE status = 'ingested';
 
 -- A. perf_analyzer: CSV, text report and profile export of one sweep become one run.
 
 CREATE OR REPLACE TEMP TABLE link_tests AS
-SELECT r.run_id, r.file_id, f.format, f.paths, f.folders, r.parent_run_id, r.model,
+SELECT r.run_id, r.file_id, f.format, f.path, f.folder, r.parent_run_id, r.model,
        coalesce(json_extract_string(r.config, '$.ensemble_part') = 'true', false) AS is_part,
        json_extract_string(r.config, '$.model_version') AS model_version,
        json_extract_string(r.config, '$.parent_path') AS parent_path,
@@ -29,7 +27,7 @@ WHERE f.format IN ('perf_analyzer_csv', 'perf_analyzer_report', 'perf_analyzer_e
 CREATE OR REPLACE TEMP TABLE link_candidates AS
 WITH pairs AS (
     SELECT a.run_id, a.format, a.levels, b.run_id AS other_id, b.format AS other_format, b.levels AS other_levels,
-           list_has_any(a.folders, b.folders) AS same_folder, y.throughput_per_s AS other_throughput,
+           a.folder = b.folder AS same_folder, y.throughput_per_s AS other_throughput,
            x.throughput_per_s AS throughput,
            CASE WHEN a.format = 'perf_analyzer_export' THEN greatest(round(y.throughput_per_s / nullif(x.throughput_per_s, 0)), 1) ELSE 1 END AS factor
     FROM link_tests AS a
@@ -68,8 +66,8 @@ CREATE OR REPLACE TEMP TABLE link_parents AS
 WITH pairs AS (
     SELECT p.run_id, e.run_id AS ensemble_id, p.levels, count(*) AS common,
            max(abs(x.throughput_per_s - y.throughput_per_s) / nullif(y.throughput_per_s, 0)) AS off,
-           bool_or(list_contains(e.paths, p.parent_path)) AS is_named,
-           bool_or(list_has_any(p.folders, e.folders)) AS same_folder
+           bool_or(e.path = p.parent_path) AS is_named,
+           bool_or(p.folder = e.folder) AS same_folder
     FROM link_tests AS p
     JOIN cleaned_load_levels AS x ON x.run_id = p.run_id
     JOIN cleaned_load_levels AS y ON y.mode = x.mode AND y.level = x.level
@@ -118,7 +116,7 @@ WHERE g.tool = 'model_analyzer'
       SELECT 1 FROM cleaned_load_gpus AS x WHERE x.run_id = g.run_id
       AND NOT EXISTS (SELECT 1 FROM cleaned_load_levels AS l WHERE l.run_id = i.run_id AND l.level IS NOT DISTINCT FROM x.level)
   )
-QUALIFY row_number() OVER (PARTITION BY g.run_id ORDER BY list_has_any(gf.folders, mf.folders) DESC, i.run_id) = 1;
+QUALIFY row_number() OVER (PARTITION BY g.run_id ORDER BY (gf.folder = mf.folder) DESC, i.run_id) = 1;
 
 -- D. perf4sight: the rows of a -gt file that its plain twin holds too count once. The plain row is kept.
 
@@ -147,10 +145,10 @@ WHERE t.layout = 'columns' AND p.layout = 'dict'
 GROUP BY t.file_id, p.file_id
 -- Rows out of memory hold no measure to know them by: files of nothing else are twins only side by side.
 HAVING count(*) FILTER (t.status = 'ok') > 0
-    OR (bool_and(list_has_any(tf.folders, pf.folders)) AND NOT EXISTS (SELECT 1 FROM link_profiles AS o WHERE o.file_id = t.file_id AND o.status = 'ok'))
+    OR (bool_and(tf.folder = pf.folder) AND NOT EXISTS (SELECT 1 FROM link_profiles AS o WHERE o.file_id = t.file_id AND o.status = 'ok'))
 QUALIFY row_number() OVER (
     PARTITION BY t.file_id
-    ORDER BY count(*) FILTER (t.status = 'ok') DESC, count(*) DESC, bool_and(list_has_any(tf.folders, pf.folders)) DESC, p.file_id
+    ORDER BY count(*) FILTER (t.status = 'ok') DESC, count(*) DESC, bool_and(tf.folder = pf.folder) DESC, p.file_id
 ) = 1;
 
 INSERT INTO link_merged
@@ -179,7 +177,7 @@ FROM (
       AND (l.batch_size IS NULL OR l.batch_size = o.batch_size)
     QUALIFY row_number() OVER (
         PARTITION BY l.run_id
-        ORDER BY list_has_any(lf.folders, pf.folders) DESC,
+        ORDER BY (lf.folder = pf.folder) DESC,
             json_extract_string(o.config, '$.sweep_stage') IS NOT DISTINCT FROM json_extract_string(l.config, '$.sweep_stage') DESC,
             o.run_id
     ) = 1

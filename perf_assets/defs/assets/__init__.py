@@ -1,0 +1,1 @@
+"""Assets, a module a stage of the data's way."""

@@ -1,0 +1,91 @@
+"""From drops to tables: ``raw_device_logs`` and one asset a published table."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from perf_assets import schema
+from perf_assets.defs.metadata import column_schema, record_table
+from perf_assets.defs.resources import DataFolder
+from perf_assets.ingest import IngestReport, ingest, take_in
+from perf_assets.parsers import registry
+from perf_assets.storage.database import open_readonly, query
+
+SHOWN_ROWS = 20
+
+
+@dg.asset(group_name="ingestion", kinds={"file"})
+def raw_device_logs(data_folder: DataFolder) -> dg.MaterializeResult:
+    """Every file under drops, copied by content to ``raw`` and noted in the ledger."""
+    paths = data_folder.paths()
+    report = take_in(paths)
+    files = [path for path in paths.raw.rglob("*") if path.is_file()] if paths.raw.exists() else []
+    return dg.MaterializeResult(
+        metadata={
+            "files": len(files),
+            "bytes": sum(path.stat().st_size for path in files),
+            "still_being_written": len(report.unsettled),
+            "drops": dg.MetadataValue.path(str(paths.drops)),
+        }
+    )
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            table.name,
+            deps=[raw_device_logs],
+            description=table.description,
+            group_name="ingestion",
+            kinds={"duckdb", "table"},
+            code_version=registry.fingerprint(),
+            metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": f"perf.{table.name}"},
+        )
+        for table in schema.TABLES.values()
+    ],
+    can_subset=True,
+)
+def tables(context: dg.AssetExecutionContext, data_folder: DataFolder) -> Iterator[dg.MaterializeResult]:
+    """Take in, parse and publish whatever is pending. Every table is up to date after it, selected or not."""
+    paths = data_folder.paths()
+    report = ingest(
+        paths, on_wait=lambda holder: context.log.info(f"process {holder} is ingesting; waiting for it")
+    )
+    for entry in report.read:
+        if entry.error:
+            context.log.warning(f"{entry.path}: {entry.error}")
+    with open_readonly(paths.database) as connection:
+        for key in sorted(context.selected_asset_keys):
+            name = key.to_user_string()
+            _, [(count,)] = query(connection, f"SELECT count(*) FROM {schema.TABLES[name].name}")  # noqa: S608
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata={"dagster/row_count": count, **_report_metadata(report), **_details(name, connection)},
+            )
+
+
+def _report_metadata(report: IngestReport) -> dict[str, object]:
+    return {
+        "files_read": len(report.read),
+        "files_not_taken_in": len(report.read) - report.count("ingested"),
+        "lines_rejected": sum(entry.rejected or 0 for entry in report.read),
+        "still_being_written": len(report.unsettled),
+    }
+
+
+_DETAILS = {
+    "source_files": "SELECT format, status, count(*) AS files, sum(lines) AS lines, sum(rejected) AS rejected"
+    " FROM source_files GROUP BY ALL ORDER BY ALL",
+    "rejected_lines": "SELECT path, line_number, reason, detail FROM rejected_lines JOIN source_files USING (file_id)"
+    f" WHERE status = 'ingested' ORDER BY ALL LIMIT {SHOWN_ROWS}",
+    "cleaned_runs": "SELECT tool, status, count(*) AS runs FROM cleaned_runs GROUP BY ALL ORDER BY ALL",
+    "cleaned_telemetry": "SELECT device_id, session, samples, energy_j, mean_power_w FROM telemetry_sessions"
+    f" ORDER BY file_id, device_id, session LIMIT {SHOWN_ROWS}",
+}
+"""What is worth seeing of a table beside its row count."""
+
+
+def _details(table: str, connection) -> dict[str, object]:  # noqa: ANN001
+    if table not in _DETAILS:
+        return {}
+    return {"overview": record_table(*query(connection, _DETAILS[table]))}

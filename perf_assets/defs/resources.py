@@ -1,0 +1,26 @@
+"""Resources: thin adapters that hand plain library objects to assets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from perf_assets.paths import DataPaths, data_paths
+
+
+class DataFolder(dg.ConfigurableResource):
+    """The data folder that assets read and write."""
+
+    root: str = Field(
+        default="", description="Data folder; empty for PERF_ASSETS_DATA, or else 'data' in the current folder."
+    )
+
+    def paths(self) -> DataPaths:
+        """Where things lie in it."""
+        if not self.root:
+            return data_paths()
+        paths = DataPaths(Path(self.root).absolute())
+        paths.drops.mkdir(parents=True, exist_ok=True)
+        return paths

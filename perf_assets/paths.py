@@ -1,0 +1,72 @@
+"""Where things lie under the data folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA_VARIABLE = "PERF_ASSETS_DATA"
+
+
+class NoDataFolderError(Exception):
+    """There is no data folder to work in: the message says how to name one."""
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """The data folder and everything in it. Only ``drops`` is the user's; the rest can be made again from it."""
+
+    root: Path
+
+    @property
+    def drops(self) -> Path:
+        """What tools wrote, in any sub-folder; never changed by us."""
+        return self.root / "drops"
+
+    @property
+    def raw(self) -> Path:
+        """An immutable copy of every drop, by its file_id."""
+        return self.root / "raw"
+
+    @property
+    def parts(self) -> Path:
+        """Immutable Parquet files of parsed rows, a folder a batch."""
+        return self.root / "parts"
+
+    @property
+    def ledger(self) -> Path:
+        """Every file ever seen, and what became of it."""
+        return self.root / "ledger.parquet"
+
+    @property
+    def database(self) -> Path:
+        """The published tables."""
+        return self.root / "perf.duckdb"
+
+    @property
+    def plots(self) -> Path:
+        """Figures."""
+        return self.root / "plots"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that ingests."""
+        return self.root / "ingest.lock"
+
+
+def data_paths() -> DataPaths:
+    """The data folder: ``PERF_ASSETS_DATA``, or ``data`` in the current folder.
+
+    Raises:
+        NoDataFolderError: the variable is not set and there is no such folder.
+    """
+    named = os.environ.get(DATA_VARIABLE)
+    root = Path(named) if named else Path("data")
+    if not named and not root.is_dir():
+        raise NoDataFolderError(
+            f"no folder 'data' in {Path.cwd()}: go to the project's folder, or name one with {DATA_VARIABLE}"
+        )
+    paths = DataPaths(root.absolute())
+    paths.drops.mkdir(parents=True, exist_ok=True)
+    return paths

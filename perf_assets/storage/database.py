@@ -1,0 +1,95 @@
+"""The published database: opening it to read, and its tables as ``schema`` declares them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perf_assets import schema
+
+if TYPE_CHECKING:
+    import duckdb
+
+SQL_FOLDER = Path(__file__).parent / "sql"
+
+# 1.x clients open this version; what 2.0 writes by default they cannot.
+STORAGE_VERSION = "v1.4.0"
+MEMORY_LIMIT = "600MB"
+
+
+class NoDatabaseError(Exception):
+    """Nothing was published yet: the message says what to do."""
+
+
+def open_readonly(database: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to the published tables. It blocks no one: writers replace the file.
+
+    Raises:
+        NoDatabaseError: nothing was published yet.
+    """
+    import duckdb
+
+    if not database.exists():
+        raise NoDatabaseError(f"{database} does not exist yet: run 'perf-assets ingest' first")
+    return duckdb.connect(
+        database,
+        read_only=True,
+        config={"enable_external_access": "false", "lock_configuration": "true"},
+    )
+
+
+def query(
+    connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None
+) -> tuple[list[str], list[tuple]]:
+    """Column names and rows of a query; at most ``limit`` rows."""
+    cursor = connection.execute(sql)
+    columns = [column[0] for column in cursor.description or []]
+    rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+    return columns, rows
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create all tables and views of the schema, each with its comments, and the publisher's own."""
+    statements = _ddl()
+    for statement in statements:
+        connection.execute(statement)
+    connection.execute("CREATE SCHEMA publication")
+    connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT)")
+    connection.execute("CREATE TABLE publication.state (ddl_sha256 VARCHAR, ledger_sha256 VARCHAR)")
+    connection.execute("INSERT INTO publication.state VALUES (?, NULL)", [_fingerprint(statements)])
+
+
+def has_current_schema(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Was the database made by this version of the schema?"""
+    import duckdb
+
+    try:
+        row = connection.execute("SELECT ddl_sha256 FROM publication.state").fetchone()
+    except duckdb.Error:
+        return False
+    return row is not None and row[0] == _fingerprint(_ddl())
+
+
+def _ddl() -> list[str]:
+    statements = []
+    for table in schema.TABLES.values():
+        columns = ", ".join(f"{column.name} {column.type}" for column in table.columns)
+        statements.append(f"CREATE TABLE {table.name} ({columns})")
+        statements.append(f"COMMENT ON TABLE {table.name} IS {_quoted(table.description)}")
+        for column in table.columns:
+            text = f"{column.description} [{column.unit}]" if column.unit else column.description
+            statements.append(f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(text)}")
+    for view in schema.VIEWS.values():
+        statements.append((SQL_FOLDER / f"{view.name}.sql").read_text())
+        statements.append(f"COMMENT ON VIEW {view.name} IS {_quoted(view.description)}")
+    return statements
+
+
+def _fingerprint(statements: list[str]) -> str:
+    return hashlib.sha256("\n".join(statements).encode()).hexdigest()
+
+
+def _quoted(text: str) -> str:
+    """A text of our own schema as an SQL literal (DDL takes no parameters)."""
+    return "'" + text.replace("'", "''") + "'"

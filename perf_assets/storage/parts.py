@@ -1,0 +1,104 @@
+"""Parsed rows as immutable Parquet files: one folder a batch, one file a table in it.
+
+A batch appears by one rename. It counts only once the ledger names it; what the ledger does not name is
+left over from an interrupted ingest and is removed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perf_assets.schema import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+ROW_GROUP_ROWS = 128 * 1024
+_PARTIAL = ".partial"
+
+
+class BatchWriter:
+    """Writes the rows of many files as one batch."""
+
+    def __init__(self, parts: Path, batch: int) -> None:
+        self._folder = parts / str(batch)
+        self._partial = parts / f"{batch}{_PARTIAL}"
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+
+    def add_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Take rows as dicts; they are written when there are enough of them."""
+        held = self._rows.setdefault(table, [])
+        held.extend(rows)
+        if len(held) >= ROW_GROUP_ROWS:
+            self._write_rows(table)
+
+    def add_table(self, table: str, rows: pa.Table) -> None:
+        """Take rows as an Arrow table and write them."""
+        import pyarrow.parquet as pq
+
+        if table not in self._writers:
+            self._writers[table] = pq.ParquetWriter(
+                self._partial / f"{table}.parquet", arrow_schema(table), compression="lz4"
+            )
+        self._writers[table].write_table(rows)
+
+    def commit(self) -> None:
+        """Finish all files and let the batch appear."""
+        for table in list(self._rows):
+            self._write_rows(table)
+        for writer in self._writers.values():
+            writer.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._partial.rename(self._folder)
+
+    def _write_rows(self, table: str) -> None:
+        rows = self._rows.pop(table)
+        if rows:
+            self.add_table(table, to_arrow(table, rows))
+
+
+def to_arrow(table: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table of the schema; missing columns are NULL."""
+    import pyarrow as pa
+
+    schema = arrow_schema(table)
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except UnicodeEncodeError:
+        # A lone surrogate, from an escape in JSON: no text that can be stored.
+        cleaned = [
+            {
+                name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+                for name, value in row.items()
+            }
+            for row in rows
+        ]
+        return pa.Table.from_pylist(cleaned, schema=schema)
+
+
+def part_file(parts: Path, batch: int, table: str) -> Path:
+    """Where a batch holds the rows of a table; it may hold none."""
+    return parts / str(batch) / f"{table}.parquet"
+
+
+def next_batch(parts: Path) -> int:
+    """A number that no batch has."""
+    numbers = [int(path.name.removesuffix(_PARTIAL)) for path in parts.glob("*") if _is_batch(path)]
+    return max(numbers, default=0) + 1
+
+
+def remove_unnamed(parts: Path, named: set[int]) -> None:
+    """Remove batches that the ledger does not name."""
+    for path in parts.glob("*"):
+        if _is_batch(path) and (path.name.endswith(_PARTIAL) or int(path.name) not in named):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_batch(path: Path) -> bool:
+    return path.name.removesuffix(_PARTIAL).isdigit()

@@ -1,0 +1,181 @@
+"""The literal commands of the README, and the UI's way (GraphQL), on a copy of the project's top level."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from perf_assets_tests.support import EXAMPLES, ROOT, sql
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def project(tmp_path, data):
+    """A folder with the project's instance and workspace files, and drops of its own."""
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(EXAMPLES / "device_logs" / "training", data.drops / "training")
+    return tmp_path
+
+
+def run(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / command[0]), *command[1:]],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_asset_materialize(project, data):
+    done = run(
+        project,
+        *"dagster asset materialize --select cleaned_runs".split(),
+        DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME="perf_assets.definitions",
+    )
+    assert done.returncode == 0, done.stderr
+    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(4,)]
+    # dagster.yaml keeps the run without any export.
+    assert (project / "data" / "dagster_home" / "storage").is_dir()
+
+
+def test_definitions_validate_without_a_warning_of_ours(project):
+    done = run(project, "dagster", "definitions", "validate")
+    assert done.returncode == 0, done.stderr
+    assert "perf_assets" not in "".join(line for line in done.stderr.splitlines(True) if "Warning" in line)
+
+
+def test_perf_assets_commands(project, data, tmp_path):
+    done = run(project, "perf-assets", "ingest")
+    assert done.returncode == 0, done.stderr
+    assert "unet_run" in done.stdout
+    (data.drops / "note.txt").write_text("nothing of ours\n")
+    done = run(project, "perf-assets", "ingest")
+    assert done.returncode == 3
+    assert "note.txt" in done.stdout
+    outside = tmp_path / "elsewhere.txt"
+    shutil.copy(EXAMPLES / "device_logs/memory/habana_log.livealloc.log_0", outside)
+    assert run(project, "perf-assets", "ingest", str(outside)).returncode == 0
+    assert (data.drops / "elsewhere.txt").exists()
+    query = "SELECT count(*) AS n FROM cleaned_counters WHERE source = 'livealloc'"
+    assert run(project, "perf-assets", "sql", "--csv", query).stdout.split() == ["n", "14"]
+    assert run(project, "perf-assets", "rebuild").returncode == 0
+    assert run(project, "perf-assets", "sql", "--csv", query).stdout.split() == ["n", "14"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DROP TABLE cleaned_runs",
+        "CREATE TABLE mine AS SELECT 1",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "COPY cleaned_runs TO 'out.csv'",
+        "SELECT nonsense FROM cleaned_runs",
+    ],
+)
+def test_sql_reads_the_tables_and_nothing_else(project, query):
+    run(project, "perf-assets", "ingest")
+    done = run(project, "perf-assets", "sql", query)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_no_data_folder_is_a_clear_error(tmp_path):
+    done = run(tmp_path, "perf-assets", "ingest")
+    assert done.returncode == 1
+    assert "PERF_ASSETS_DATA" in done.stderr
+
+
+def test_another_data_folder(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "drops").mkdir(parents=True)
+    shutil.copy(EXAMPLES / "device_logs/memory/habana_log.livealloc.log_0", elsewhere / "drops")
+    assert run(project, "perf-assets", "ingest", PERF_ASSETS_DATA=str(elsewhere)).returncode == 0
+    assert (elsewhere / "perf.duckdb").exists()
+    assert not (project / "data" / "perf.duckdb").exists()
+
+
+def test_run_launched_from_the_ui(project, data, monkeypatch):
+    """What the UI does when a person presses "Materialize": a GraphQL launch in a process of its own."""
+    from dagster._core.test_utils import wait_for_runs_to_finish
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import ModuleTarget
+    from dagster_graphql.test.utils import execute_dagster_graphql
+
+    monkeypatch.setenv("PERF_ASSETS_DATA", str(data.root))
+    overrides = {
+        "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}
+    }
+    with (
+        dg.instance_for_test(overrides=overrides) as instance,
+        WorkspaceProcessContext(
+            instance, ModuleTarget("perf_assets.definitions", None, None, "perf_assets")
+        ) as workspace,
+    ):
+        launch = """
+            mutation Launch($params: ExecutionParams!) {
+                launchRun(executionParams: $params) {
+                    __typename
+                    ... on LaunchRunSuccess { run { runId } }
+                    ... on PythonError { message }
+                }
+            }
+        """
+        variables = {
+            "params": {
+                "mode": "default",
+                "selector": {
+                    "repositoryLocationName": "perf_assets",
+                    "repositoryName": "__repository__",
+                    "pipelineName": "ingest_drops",
+                },
+            }
+        }
+        result = execute_dagster_graphql(workspace.create_request_context(), launch, variables)
+        launched = result.data["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        wait_for_runs_to_finish(instance, timeout=120)
+        run = instance.get_run_by_id(launched["run"]["runId"])
+        assert run is not None
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(4,)]
+
+
+def test_a_file_dropped_while_dagster_dev_runs_is_in_sql_within_a_minute(project, data):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PERF_ASSETS_SETTLE_S": "1"}
+    with (project / "dev.log").open("w") as log:
+        dev = subprocess.Popen(
+            [str(BIN / "dagster"), "dev", "--port", "0"],
+            cwd=project,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        assert wait_for(lambda: data.database.exists(), timeout_s=180), (project / "dev.log").read_text()
+        shutil.copy(EXAMPLES / "device_logs/memory/habana_log.livealloc.log_3", data.drops / "dropped.txt")
+        query = "SELECT count(*) FROM source_files WHERE path = 'dropped.txt' AND status = 'ingested'"
+        assert wait_for(lambda: sql(data, query) == [(1,)], timeout_s=60), (project / "dev.log").read_text()
+    finally:
+        os.killpg(dev.pid, 15)
+        dev.wait(timeout=60)
+    warnings = [line for line in (project / "dev.log").read_text().splitlines() if "Warning" in line]
+    assert not [line for line in warnings if "perf_assets" in line]
+
+
+def wait_for(condition, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.5)
+    return False

@@ -1,0 +1,55 @@
+"""The asset graph as a whole, and what it costs to import."""
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from perf_assets.checks import CHECKS
+from perf_assets.definitions import defs
+from perf_assets.schema import TABLES
+
+GRAPH = {
+    "raw_device_logs": set(),
+    **{name: {"raw_device_logs"} for name in TABLES},
+    "training_time_plot": {"cleaned_runs", "cleaned_epochs"},
+    "device_power_plot": {"source_files", "cleaned_telemetry"},
+}
+
+
+def test_loads_completely():
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_graph_is_as_intended():
+    graph = defs.resolve_asset_graph()
+    keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert keys == set(GRAPH)
+    for name, parents in GRAPH.items():
+        node = graph.get(dg.AssetKey(name))
+        assert {key.to_user_string() for key in node.parent_keys} == parents, name
+        assert not node.is_partitioned
+        assert node.is_executable
+
+
+def test_every_invariant_is_a_check():
+    keys = defs.resolve_asset_graph().asset_check_keys
+    assert {(key.asset_key.to_user_string(), key.name) for key in keys} == {
+        (check.table, check.name) for check in CHECKS
+    }
+
+
+def test_tables_show_their_columns():
+    node = defs.resolve_asset_graph().get(dg.AssetKey("cleaned_load_gpus"))
+    columns = node.metadata["dagster/column_schema"].columns
+    assert [column.name for column in columns] == list(TABLES["cleaned_load_gpus"].column_names)
+    assert "[W]" in next(column for column in columns if column.name == "power_w").description
+
+
+@pytest.mark.parametrize("module", ["perf_assets.definitions", "perf_assets.cli"])
+def test_import_stays_light(module):
+    heavy = ("torch", "torchvision", "sklearn", "matplotlib", "pandas", "scipy")
+    script = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
