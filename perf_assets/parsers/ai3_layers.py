@@ -12,7 +12,7 @@ from typing import Any
 
 from perf_assets.parsers.ai3_columns import profile_of
 from perf_assets.parsers.cells import integer, number
-from perf_assets.parsers.delimited import by_name, header_names, split_cells
+from perf_assets.parsers.delimited import named_rows
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Head, Source
 
@@ -39,31 +39,17 @@ def sniff(head: Head) -> bool:
 
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
-    names: list[str] = []
     key: tuple[Any, ...] = ()
     run_id, seen = "", set[str]()
-    for line in out.lines(source):
-        text = line.text.strip()
-        if not text:
-            line.ignore()
-            continue
+    for line, row in named_rows(source, out, lambda cells: {"layer", "mean_ms"} <= set(cells)):
         try:
-            cells = split_cells(text)
-            if "layer" in cells and "mean_ms" in cells:
-                names = header_names(text)
-                line.ignore()
-                continue
-            if not names:
-                line.reject("no_header", "a row before any header")
-                continue
-            row = by_name(names, cells)
             run = profile_of(row, source.path)
             layer = _layer(row)
         except ValueError as error:
             line.reject("bad_row", str(error))
             continue
         line.use()
-        if _has_layer_sizes(names):
+        if _has_layer_sizes(list(row)):
             layer["in_hw"], layer["input_size"] = layer["input_size"], None
         this_key = (run["model"], run["algorithm"], run["device"], run["batch_size"], layer["input_size"])
         if this_key != key or layer["layer"] in seen:

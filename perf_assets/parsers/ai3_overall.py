@@ -10,7 +10,7 @@ from typing import Any
 
 from perf_assets.parsers.ai3_columns import profile_of
 from perf_assets.parsers.cells import integer, number
-from perf_assets.parsers.delimited import by_name, header_names, split_cells
+from perf_assets.parsers.delimited import named_rows
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Head, Source
 
@@ -43,22 +43,9 @@ def sniff(head: Head) -> bool:
 
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records: every row is a run."""
-    names: list[str] = []
-    for line in out.lines(source):
-        text = line.text.strip()
-        if not text:
-            line.ignore()
-            continue
+    for line, row in named_rows(source, out, lambda cells: {"algorithm", "input_size"} <= set(cells)):
         try:
-            cells = split_cells(text)
-            if "algorithm" in cells and "input_size" in cells:
-                names = header_names(text)
-                line.ignore()
-                continue
-            if not names:
-                line.reject("no_header", "a row before any header")
-                continue
-            run = _run(by_name(names, cells), source)
+            run = _run(row, source)
         except ValueError as error:
             line.reject("bad_row", str(error))
             continue

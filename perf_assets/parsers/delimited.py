@@ -5,9 +5,11 @@ Lines are split one by one (no cell of these formats spans lines), so a broken q
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from perf_assets.parsers.cells import csv_cells
+from perf_assets.parsers.records import Line, Records
+from perf_assets.parsers.source import Source
 
 
 def split_cells(text: str, separator: str = ",") -> list[str]:
@@ -44,3 +46,33 @@ def by_name(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
     if any(cells[len(names) :]):
         raise ValueError(f"{len(cells)} cells for {len(names)} columns")
     return dict(zip(names, cells, strict=False))
+
+
+def named_rows(
+    source: Source, out: Records, is_header: Callable[[list[str]], bool], separator: str = ","
+) -> Iterator[tuple[Line, dict[str, str]]]:
+    """Every row of a table as its line and its cells by column name; the caller says what becomes of the line.
+
+    Blank lines and headers are ignored (a header comes again where files were concatenated), lines that are no
+    row under the last header are rejected.
+    """
+    names: list[str] = []
+    for line in out.lines(source):
+        text = line.text.strip()
+        if not text:
+            line.ignore()
+            continue
+        try:
+            cells = split_cells(text, separator)
+            if is_header(cells):
+                names = header_names(text, separator)
+                line.ignore()
+                continue
+            if not names:
+                line.reject("no_header", "a row before any header")
+                continue
+            row = by_name(names, cells)
+        except ValueError as error:
+            line.reject("bad_row", str(error))
+            continue
+        yield line, row

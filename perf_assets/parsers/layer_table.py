@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from perf_assets.parsers.cells import integer, number
-from perf_assets.parsers.delimited import by_name, header_names, split_cells
+from perf_assets.parsers.delimited import named_rows
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Head, Source
 
@@ -47,22 +47,8 @@ def sniff(head: Head) -> bool:
 
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
-    names: list[str] = []
-    for line in out.lines(source):
-        text = line.text.strip()
-        if not text:
-            line.ignore()
-            continue
+    for line, row in named_rows(source, out, lambda cells: {"net", "layer"} <= set(cells)):
         try:
-            cells = split_cells(text)
-            if "net" in cells and "layer" in cells:
-                names = header_names(text)
-                line.ignore()
-                continue
-            if not names:
-                line.reject("no_header", "a row before any header")
-                continue
-            row = by_name(names, cells)
             values = _layer(row)
         except ValueError as error:
             line.reject("bad_row", str(error))

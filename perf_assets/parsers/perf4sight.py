@@ -16,8 +16,8 @@ from statistics import median
 from typing import Any
 
 from perf_assets.parsers.cells import integer, number
-from perf_assets.parsers.delimited import by_name, header_names, split_cells
-from perf_assets.parsers.records import Line, Records
+from perf_assets.parsers.delimited import named_rows
+from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Head, Source
 
 VERSION = 1
@@ -55,38 +55,19 @@ def sniff(head: Head) -> bool:
 
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records: every row is a run."""
-    names: list[str] = []
     runs: list[dict[str, Any]] = []
     facts = _path_facts(source.path)
-    for line in out.lines(source):
-        text = line.text.strip()
-        if not text:
-            line.ignore()
-        elif text.startswith("passed|"):
-            names = _header(line, text) or names
-        elif not names:
-            line.reject("no_header", "a row before any header")
-        else:
-            try:
-                run = _row(by_name(names, split_cells(text, "|")), facts)
-            except ValueError as error:
-                line.reject("bad_row", str(error))
-                continue
-            line.use()
-            runs.append(run)
+    for line, row in named_rows(source, out, lambda cells: cells[0] == "passed", "|"):
+        try:
+            run = _row(row, facts)
+        except ValueError as error:
+            line.reject("bad_row", str(error))
+            continue
+        line.use()
+        runs.append(run)
     _flag_swap_thrashing(runs)
     for run in runs:
         out.run(**run)
-
-
-def _header(line: Line, text: str) -> list[str] | None:
-    try:
-        names = header_names(text, "|")
-    except ValueError as error:
-        line.reject("bad_header", str(error))
-        return None
-    line.ignore()
-    return names
 
 
 def _path_facts(path: PurePosixPath) -> dict[str, Any]:

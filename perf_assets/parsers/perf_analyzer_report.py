@@ -24,6 +24,8 @@ from perf_assets.parsers.source import Head, Source
 
 VERSION = 1
 
+LONGEST_LINE = 4000
+
 _N = r"(-?[\d.]+(?:e[+-]?\d+)?)"
 
 _BLOCK = re.compile(
@@ -119,11 +121,11 @@ def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
     report = _Report()
     wrapped = ""
-    for line in out.lines(source):
+    for line in out.lines(source, longest=LONGEST_LINE):
         text = _without_bullets(line.text)
         if wrapped:
             text, wrapped = f"{wrapped} {text}", ""
-        if text.endswith("+"):
+        if text.endswith("+") and len(text) < LONGEST_LINE:
             # A wrapped sum goes on on the next line; this one is part of it.
             line.use()
             wrapped = text

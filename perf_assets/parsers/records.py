@@ -82,12 +82,16 @@ class Records:
 
     # Lines ---------------------------------------------------------------------------------------------
 
-    def lines(self, source: Source, member: str = PLAIN) -> Iterator[Line]:
-        """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected here."""
-        for block in source.blocks(member):
-            yield from self.block_lines(block, member)
+    def lines(self, source: Source, member: str = PLAIN, longest: int | None = None) -> Iterator[Line]:
+        """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected here.
 
-    def block_lines(self, block: Block, member: str = PLAIN) -> Iterator[Line]:
+        ``longest`` is the number of characters beyond which no line of the format goes: what is longer is not
+        handed to patterns that look at a text many times over.
+        """
+        for block in source.blocks(member):
+            yield from self.block_lines(block, member, longest)
+
+    def block_lines(self, block: Block, member: str = PLAIN, longest: int | None = None) -> Iterator[Line]:
         """Every line of one block, counted as ``lines`` counts them."""
         if block.oversize:
             self._count_rejected(
@@ -108,6 +112,10 @@ class Records:
                 problem = "holds a NUL byte: the file was damaged or is not text"
             if problem is not None:
                 self._count_rejected(member, number, "not_text", problem, text)
+                continue
+            if longest is not None and len(text) > longest:
+                detail = f"longer than {longest} characters: no line of this format"
+                self._count_rejected(member, number, "too_long", detail, text)
                 continue
             line = Line(number, text.removesuffix("\r"))
             yield line

@@ -15,9 +15,6 @@ from perf_assets.parsers.poll_sessions import date_of_path
 from perf_assets.parsers.records import Line, Records, to_utc
 from perf_assets.parsers.source import Head, Source
 
-_DATES = ("date", "yyyymmdd")
-_TIMES = ("time", "hh:mm:ss")
-
 
 @dataclass(frozen=True)
 class Poll:
@@ -93,4 +90,4 @@ def _poll(
 
 def is_time_column(name: str) -> bool:
     """Do cells of this column tell the time?"""
-    return name in (*_DATES, *_TIMES)
+    return name in ("date", "time")

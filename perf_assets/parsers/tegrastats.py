@@ -18,6 +18,8 @@ from perf_assets.parsers.source import Head, Source
 
 VERSION = 1
 
+LONGEST_LINE = 4000
+
 # The rail that feeds the whole module, by generation of the board.
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "VDD_TOTAL")
 
@@ -43,7 +45,7 @@ def sniff(head: Head) -> bool:
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
     sessions = Sessions()
-    for line in out.lines(source):
+    for line in out.lines(source, longest=LONGEST_LINE):
         text = line.text.strip()
         if not text:
             line.ignore()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from perf_assets.parsers.cells import number
-from perf_assets.parsers.delimited import by_name, header_names, split_cells
+from perf_assets.parsers.delimited import named_rows
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Head, Source
 
@@ -19,31 +19,19 @@ _SERIES = re.compile(r"(?P<name>[\w\-]{1,80})_events_per_s\Z", re.ASCII)
 
 def sniff(head: Head) -> bool:
     """Is the first line ``mu`` and nothing but such series?"""
-    return _is_header(head.first_line)
+    return _is_header(head.first_line.split(","))
 
 
-def _is_header(text: str) -> bool:
-    first, *series = [name.strip() for name in text.split(",")]
+def _is_header(cells: list[str]) -> bool:
+    first, *series = [name.strip() for name in cells]
     return first == "mu" and bool(series) and all(map(_SERIES.match, series))
 
 
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
-    names: list[str] = []
-    for line in out.lines(source):
-        text = line.text.strip()
-        if not text:
-            line.ignore()
-            continue
+    for line, cells in named_rows(source, out, _is_header):
         try:
-            if _is_header(text):
-                names = header_names(text)
-                line.ignore()
-                continue
-            if not names:
-                line.reject("no_header", "a row before any header")
-                continue
-            row = {name: number(cell) for name, cell in by_name(names, split_cells(text)).items()}
+            row = {name: number(cell) for name, cell in cells.items()}
             mu = row.pop("mu")
             if mu is None or any(value is not None and value <= 0 for value in row.values()):
                 raise ValueError("no mu, or a throughput that is not above 0")

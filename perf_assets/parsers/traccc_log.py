@@ -20,6 +20,8 @@ from perf_assets.parsers.source import Head, Source
 
 VERSION = 1
 
+LONGEST_LINE = 4000
+
 _N = r"([\d.]+(?:e[+-]?\d+)?)"
 _GROUPED = r"([\d,]+(?:\.\d+)?)"
 _DEVICE = r"(?:\s*\((?P<device>cpu|cuda|sycl|alpaka|kokkos|futhark|hip)\))?"
@@ -44,7 +46,7 @@ _SECONDS_ROW = re.compile(
     re.ASCII,
 )
 _SECONDS_NAMES = re.compile(
-    r"^\s*(?:clusterization|spacepoint_formation|seeding|tr_par_esti)_time(?: \(\w+\))?[ \t]+[\d.]+",
+    r"^[ \t]*(?:clusterization|spacepoint_formation|seeding|tr_par_esti)_time(?: \(\w+\))?[ \t]+[\d.]+",
     re.MULTILINE,
 )
 
@@ -73,10 +75,10 @@ _MISSPELT = {"meaurements": "measurements"}
 # A run goes through these in order; what belongs to an earlier phase begins the next run.
 PREAMBLE, STATISTICS, TIMING, RATES = range(4)
 
-_LOGGED = r"^\s*(?:\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+\S+\s+(?:INFO|WARNING)\s+)?"
+_LOGGED = r"^[ \t]*(?:\d{1,2}:\d{2}:\d{2}(?: [AP]M)?[ \t]+\S+[ \t]+(?:INFO|WARNING)[ \t]+)?"
 _SNIFF_HEADER = re.compile(r"==> ?El(?:apsed|pased) times? ?\.\.\.")
 _SNIFF_TABLE = re.compile(_LOGGED + r"(?:Time totals:|Throughput:)\s", re.MULTILINE)
-_SNIFF_ROW = re.compile(r"(?:  \d+|/event, \S+ events/s| ms)\s*$", re.MULTILINE)
+_SNIFF_ROW = re.compile(r"(?:  \d+|/event, \S+ events/s| ms)[ \t]*\r?$", re.MULTILINE)
 _SNIFF_LOGGER = re.compile(
     r"^\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+(?:Throughput|Seq|Seeding|CudaSeq|SyclSeq|AlpakaSeq|Truth)\w*Example\w*\s+"
     r"(?:INFO|WARNING)\b",
@@ -98,7 +100,7 @@ def sniff(head: Head) -> bool:
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
     log = _Log()
-    for line in out.lines(source):
+    for line in out.lines(source, longest=LONGEST_LINE):
         text = line.text.strip()
         if prefix := _PREFIX.match(text):
             log.run.see(prefix["time"], prefix["logger"])

@@ -13,9 +13,11 @@ from perf_assets.parsers.source import Head, Source
 
 VERSION = 1
 
+LONGEST_LINE = 4000
+
 # The directory has a folder in it and the times are above 10 µs: a table of something else hardly has both.
 _ROW = re.compile(
-    r'"(?P<directory>[^"]*[/\\_][^"]*)",(?P<threads>\d{1,4}),(?P<input_events>\d{1,9}),(?P<cold_runs>\d{1,9}),'
+    r'"(?P<directory>[^"]{0,1000}[/\\_][^"]{0,1000})",(?P<threads>\d{1,4}),(?P<input_events>\d{1,9}),(?P<cold_runs>\d{1,9}),'
     r"(?P<processed_events>\d{1,12})(?:,(?P<target_cells>\d{1,9}))?,(?P<warmup_ns>\d{1,18}),(?P<event_ns>\d{5,18})\s*\Z",
     re.ASCII,
 )
@@ -29,7 +31,7 @@ def sniff(head: Head) -> bool:
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
     facts = path_facts(source.path)
-    for line in out.lines(source):
+    for line in out.lines(source, longest=LONGEST_LINE):
         if not line.text.strip():
             line.ignore()
             continue

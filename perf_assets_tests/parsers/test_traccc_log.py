@@ -151,3 +151,14 @@ def test_other_logs_are_left_alone(tmp_path):
         "Elapsed time: 5 ms\n",
     ):
         assert read_text(tmp_path, text).format is None
+
+
+def test_endless_lines_cost_no_time(tmp_path):
+    reading = read_text(
+        tmp_path,
+        "==>Elapsed times...\n    File reading  (cpu)  394 ms\na"
+        + " " * 900_000
+        + "b\n    Wall time  400 ms\n",
+    )
+    assert [line["reason"] for line in reading.rows("rejected_lines")] == ["too_long"]
+    assert reading.run["status"] == "ok"
