@@ -198,6 +198,7 @@ CLEANED_LAYERS = _table(
     _text("layer", "name in the network"),
     _text("kind", "conv, linear, ..."),
     _count("input_size", "input of the network the layer was timed in, height = width", "px"),
+    _count("in_hw", "input of the layer itself, height = width, where the log says it", "px"),
     _count("in_channels", "input channels"),
     _count("out_channels", "output channels"),
     _count("kernel_size", "kernel height = width", "px"),
@@ -242,12 +243,22 @@ CLEANED_LOAD_LEVELS = _table(
     _number("compute_input_us", "us", "server: preparing inputs"),
     _number("compute_infer_us", "us", "server: the model itself"),
     _number("compute_output_us", "us", "server: preparing outputs"),
+    _number(
+        "compute_us",
+        "us",
+        "server: inputs, model and outputs together, where the log has one number for them",
+    ),
     _number("client_recv_us", "us", "client: receiving"),
     _number("cache_hit_us", "us", "server: response cache hits"),
     _number("cache_miss_us", "us", "server: response cache misses"),
     _number("request_response_us", "us", "client: sending and receiving together"),
     _number("response_wait_us", "us", "client: waiting for the response"),
-    _number("composing_queue_us", "us", "queue time of an ensemble's composing models, hidden in network_us"),
+    _number(
+        "composing_queue_us",
+        "us",
+        "queue time of an ensemble's composing models: hidden in network_us of a CSV, already part of queue_us "
+        "in a text report, so greatest(queue_us, composing_queue_us) is the queueing in all",
+    ),
     Column("stable", FLAG, "", "the tool reached a stable measurement"),
     Column("quality", FLAGS, "", "flags such as components_do_not_add_up; empty where nothing is wrong"),
     key=("run_id", "mode", "level"),
@@ -326,6 +337,43 @@ CLEANED_LAYER_TABLES = _table(
     _count("macs", "multiply-accumulates for one image"),
 )
 
+RUN_SOURCES = _table(
+    "run_sources",
+    "A file that tells of a run which several files tell of. Runs that stand in one file alone are not listed.",
+    RUN_ID,
+    FILE_ID,
+    _text(
+        "source_run_id", "the run_id that the run had by this file alone; equal to run_id for the kept one"
+    ),
+    _text("format", "the parser's name"),
+    key=("run_id", "source_run_id"),
+)
+
+LOAD_LEVEL_SOURCES = _table(
+    "load_level_sources",
+    "What each file says of one load level, where several files tell of the same run: to compare them.",
+    RUN_ID,
+    FILE_ID,
+    _text("source_run_id", "the run_id that the run had by this file alone"),
+    _text("format", "the parser's name"),
+    _text("mode", "concurrency or request_rate"),
+    _number("level", "", "requests in flight, or requests asked for per second"),
+    _number(
+        "throughput_per_s",
+        "1/s",
+        "inferences per second; of an export (which counts requests) times the batch size",
+    ),
+    _number("response_throughput_per_s", "1/s", "responses per second of a streaming model"),
+    _count("requests", "requests measured"),
+    _number("avg_us", "us", "mean latency"),
+    _number("std_us", "us", "standard deviation of the latency"),
+    _number("p50_us", "us", "median latency"),
+    _number("p90_us", "us", "90th percentile"),
+    _number("p95_us", "us", "95th percentile"),
+    _number("p99_us", "us", "99th percentile"),
+    key=("source_run_id", "mode", "level"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -341,11 +389,18 @@ TABLES: dict[str, Table] = {
         CLEANED_COUNTERS,
         CLEANED_SAMPLES,
         CLEANED_LAYER_TABLES,
+        RUN_SOURCES,
+        LOAD_LEVEL_SOURCES,
     )
 }
-"""All tables that are loaded from drops, by name."""
+"""All stored tables, by name."""
 
-PARSED_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if name != "source_files"}
+DERIVED_TABLES: dict[str, Table] = {table.name: table for table in (RUN_SOURCES, LOAD_LEVEL_SOURCES)}
+"""The tables that linking files fills anew at every publish (``storage/sql/link_runs.sql``)."""
+
+PARSED_TABLES: dict[str, Table] = {
+    name: table for name, table in TABLES.items() if name != "source_files" and name not in DERIVED_TABLES
+}
 """The tables that parsers fill."""
 
 

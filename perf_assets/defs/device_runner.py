@@ -63,7 +63,9 @@ def place_of(context: dg.AssetExecutionContext, configured: Mapping[str, str | N
 class DeviceRunner(dg.ConfigurableResource):
     """Runs the profiler on an engine, follows it in the UI, and leaves nothing behind."""
 
-    site_file: str = Field(default="", description="cluster.toml; empty for PERF_ASSETS_CLUSTER or ./cluster.toml.")
+    site_file: str = Field(
+        default="", description="cluster.toml; empty for PERF_ASSETS_CLUSTER or ./cluster.toml."
+    )
     points_per_job: int = Field(
         default=100, description="Points measured by one job; the next job goes on where it stopped."
     )
@@ -103,7 +105,9 @@ class DeviceRunner(dg.ConfigurableResource):
             dagster.Failure: a job was refused or failed; never retried after an interrupt.
         """
         engine = self.engine(place.executor)
-        request = json.dumps({"sweep": sweep, "stage": stage, "known": known, "device": place.device}, sort_keys=True)
+        request = json.dumps(
+            {"sweep": sweep, "stage": stage, "known": known, "device": place.device}, sort_keys=True
+        )
         folder = work / hashlib.sha256(request.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
@@ -112,7 +116,15 @@ class DeviceRunner(dg.ConfigurableResource):
         python = sys.executable
         if isinstance(engine, SlurmEngine):
             python = engine.site.nodes_of(place.device).python or python
-        command = [python, "-m", "perf_assets.profiling", "--sweep", str(folder / "sweep.json"), "--stage", stage]
+        command = [
+            python,
+            "-m",
+            "perf_assets.profiling",
+            "--sweep",
+            str(folder / "sweep.json"),
+            "--stage",
+            stage,
+        ]
         command += ["--known", str(folder / "known.json"), "--out", str(out), *(["--again"] if again else [])]
         command += ["--progress", str(folder / "progress.json"), "--points", str(self.points_per_job)]
         jobs: list[str] = []
@@ -127,7 +139,9 @@ class DeviceRunner(dg.ConfigurableResource):
                 queue_timeout_s=self.queue_timeout_s,
             )
             points_left = self._run(context, engine, job, jobs)
-            (folder / JOB_FILE).unlink(missing_ok=True)  # what it measured is in its logs; nothing to attach to
+            (folder / JOB_FILE).unlink(
+                missing_ok=True
+            )  # what it measured is in its logs; nothing to attach to
             if not points_left or again:
                 return jobs
 

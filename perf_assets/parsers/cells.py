@@ -103,3 +103,16 @@ def csv_cells(text: str, delimiter: str = ",") -> list[str]:
         return next(csv.reader([text], delimiter=delimiter, strict=True))
     except (csv.Error, StopIteration) as error:
         raise ValueError(f"broken quoting ({error}): cut off?") from None
+
+
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\Z", re.ASCII)
+
+
+def grouped_number(cell: str) -> float | None:
+    """A cell as a number that may have commas between its thousands (``1,444,438.5``); None as in ``number``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    cell = cell.strip()
+    return number(cell.replace(",", "")) if _GROUPED.match(cell) else number(cell)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
@@ -82,12 +82,16 @@ class Records:
 
     # Lines ---------------------------------------------------------------------------------------------
 
-    def lines(self, source: Source, member: str = PLAIN) -> Iterator[Line]:
-        """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected here."""
-        for block in source.blocks(member):
-            yield from self.block_lines(block, member)
+    def lines(self, source: Source, member: str = PLAIN, longest: int | None = None) -> Iterator[Line]:
+        """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected here.
 
-    def block_lines(self, block: Block, member: str = PLAIN) -> Iterator[Line]:
+        ``longest`` is the number of characters beyond which no line of the format goes: what is longer is not
+        handed to patterns that look at a text many times over.
+        """
+        for block in source.blocks(member):
+            yield from self.block_lines(block, member, longest)
+
+    def block_lines(self, block: Block, member: str = PLAIN, longest: int | None = None) -> Iterator[Line]:
         """Every line of one block, counted as ``lines`` counts them."""
         if block.oversize:
             self._count_rejected(
@@ -116,6 +120,10 @@ class Records:
             if problem is not None:
                 self._count_rejected(member, number, "not_text", problem, text)
                 continue
+            if longest is not None and len(text) > longest:
+                detail = f"longer than {longest} characters: no line of this format"
+                self._count_rejected(member, number, "too_long", detail, text)
+                continue
             line = Line(number, text.removesuffix("\r"))
             yield line
             if line.fate == "record":
@@ -143,6 +151,13 @@ class Records:
             detail=detail,
             text=text[:MAX_TEXT],
         )
+
+    def retract(self, lines: Iterable[Line], reason: str, detail: str) -> None:
+        """Reject lines that were counted as parts of a record, which then was never completed."""
+        for line in lines:
+            self.records -= 1
+            self.rejected += 1
+            self.reject_line(line.number, line.text, reason, detail)
 
     def _count_rejected(self, member: str, number: int, reason: str, detail: str, text: str) -> None:
         self.lines_read += 1

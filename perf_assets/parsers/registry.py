@@ -18,12 +18,35 @@ FORMATS = (
     "prune_profile",
     "legacy_experiment",
     "perf_assets_profile",
+    "perf_analyzer_csv",
+    "perf_analyzer_report",
+    "perf_analyzer_export",
+    "model_analyzer",
+    "genai_perf",
+    "traccc_log",
+    "traccc_throughput_csv",
+    "throughput_vs_mu",
+    "perf4sight",
+    "ai3_overall",
+    "ai3_layers",
+    "layer_table",
+    "gpustat",
+    "nvidia_smi_dmon",
+    "nvidia_smi_pmon",
+    "tegrastats",
 )
 """Module names in this package. At most one of them claims a given content."""
 
-
-LINKED_FORMATS: tuple[str, ...] = ()
-"""Formats whose rows ``storage/sql/link_runs.sql`` may change, because several files make one run."""
+LINKED_FORMATS = (
+    "perf_analyzer_csv",
+    "perf_analyzer_report",
+    "perf_analyzer_export",
+    "model_analyzer",
+    "perf4sight",
+    "ai3_overall",
+    "ai3_layers",
+)
+"""Formats whose rows ``storage/sql/link_runs.sql`` may change, because several files may tell of one run."""
 
 
 class Parser(Protocol):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 POINTS_LEFT = 75
 
 
-class _PointLimitReached(Exception):
-    pass
+class _PointLimitReached(Exception):  # noqa: N818 - it ends a loop, it is no error
+    """Enough points were measured."""
 
 
 def main(arguments: list[str] | None = None) -> int:

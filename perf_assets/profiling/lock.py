@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def lock_folder() -> Path:
 
 
 @contextlib.contextmanager
-def device_lock(device: str, timeout_s: float = 0.0, folder: Path | None = None) -> Iterator[Path]:
+def device_lock(device: str, timeout_s: float = 0.0, folder: Path | None = None) -> Generator[Path]:
     """Hold a device for the duration of a ``with`` block.
 
     Args:

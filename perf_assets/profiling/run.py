@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Self
 
@@ -391,7 +391,7 @@ def _energy(
 
 
 @contextlib.contextmanager
-def _memory_limit(spec: ProfileSpec) -> Iterator[None]:
+def _memory_limit(spec: ProfileSpec) -> Generator[None]:
     """Let the process grow by no more than the limit, so that running out is an error and not the end of the host."""
     if spec.memory_limit_mib is None:
         yield

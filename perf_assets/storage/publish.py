@@ -65,16 +65,19 @@ def publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> 
     linked = {
         (entry.file_id, entry.batch) for entry in ledger.entries() if entry.format in registry.LINKED_FORMATS
     }
-    if (removed | added) & linked or removed - {(entry.file_id, entry.batch) for entry in ledger.entries()}:
+    relink = bool(
+        (removed | added) & linked or removed - {(entry.file_id, entry.batch) for entry in ledger.entries()}
+    )
+    if relink:
         # Rows of these formats were changed by linking; it starts from what the parsers said.
         removed, added = removed | (held & linked), added | (wanted & linked)
     if len(removed) * 2 > len(held) or not held:
         _remove(partial)
-        removed, added = set(), wanted
+        removed, added, relink = set(), wanted, True
         with _open(partial, paths) as connection:
             create_tables(connection)
     with _open(partial, paths) as connection:
-        _apply(connection, paths, removed, added, ledger_sha256)
+        _apply(connection, paths, removed, added, ledger_sha256, relink=relink)
     # A shell that has the old file open for writing keeps its own log; it must not be replayed on this one.
     paths.database.with_name(paths.database.name + ".wal").unlink(missing_ok=True)
     os.replace(partial, paths.database)
@@ -87,6 +90,8 @@ def _apply(
     removed: set[tuple[str, int]],
     added: set[tuple[str, int]],
     ledger_sha256: str,
+    *,
+    relink: bool,
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -130,9 +135,8 @@ def _apply(
     connection.execute("DROP TABLE removed")
     connection.execute("DROP TABLE added")
     connection.execute("COMMIT")
-    link_sql = SQL_FOLDER / "link_runs.sql"
-    if link_sql.exists():
-        connection.execute(link_sql.read_text())
+    if relink:
+        connection.execute((SQL_FOLDER / "link_runs.sql").read_text())
     connection.execute("CHECKPOINT")
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perf_assets.parsers import registry
+from perf_assets.parsers.source import UnreadableSourceError
 from perf_assets_tests.support import EXAMPLES, read, source_of
 
 MUTATED_LOGS = 2400
@@ -79,7 +80,11 @@ def count_lines(data: bytes) -> int:
 def assert_conserved(unit: Path, dropped_as: str) -> None:
     """Sniff and parse; every line must be accounted for, and every row be one that the tables can hold."""
     members = sorted(unit.iterdir()) if unit.is_dir() else [unit]
-    reading = read(unit, dropped_as)
+    try:
+        reading = read(unit, dropped_as)
+    except UnreadableSourceError as error:
+        assert ";" in str(error), "what is wrong, and what helps"  # noqa: PT017 - other errors must come through
+        return
     if reading.format is None:
         return
     records = reading.records

@@ -1,0 +1,78 @@
+"""What the tests of several files share: drop files, load their rows into DuckDB, link them."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+
+from perf_assets.parsers import registry
+from perf_assets.parsers.records import Records
+from perf_assets.schema import TABLES
+from perf_assets.storage.database import SQL_FOLDER, create_tables
+from perf_assets.storage.parts import to_arrow
+from perf_assets_tests.support import source_of
+
+LINK_SQL = SQL_FOLDER / "link_runs.sql"
+
+
+def linked(drops: Iterable[tuple[Path, str]], link: bool = True) -> duckdb.DuckDBPyConnection:
+    """A database of these drops (file, path under drops), as a publish makes it."""
+    connection = duckdb.connect()
+    create_tables(connection)
+    parsed: dict[str, list[dict]] = {"source_files": []}
+    taken = set()
+    for path, dropped_as in drops:
+        file_id = hashlib.sha256(path.read_bytes()).hexdigest()
+        source = source_of(path, dropped_as)
+        name = registry.sniff(source.head())
+        status = "unsupported" if name is None else "duplicate" if file_id in taken else "ingested"
+        if status == "ingested":
+            taken.add(file_id)
+            records = Records(file_id, _Rows(parsed))
+            registry.parser(name).parse(source, records)
+            records.close()
+        parsed["source_files"].append(
+            {"file_id": file_id, "path": dropped_as, "format": name, "status": status}
+        )
+    for table, values in parsed.items():
+        connection.register("batch", to_arrow(table, values))
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
+        connection.unregister("batch")
+    if link:
+        run_links(connection)
+    return connection
+
+
+class _Rows:
+    """A sink that keeps rows as they are."""
+
+    def __init__(self, parsed: dict[str, list[dict]]) -> None:
+        self.parsed = parsed
+
+    def add_rows(self, table: str, values: list[dict]) -> None:
+        self.parsed.setdefault(table, []).extend(values)
+
+    def add_table(self, table: str, values) -> None:
+        self.parsed.setdefault(table, []).extend(values.to_pylist())
+
+
+def run_links(connection: duckdb.DuckDBPyConnection) -> None:
+    """Run the linking statements, as a publish does."""
+    connection.execute(LINK_SQL.read_text())
+
+
+def rows(connection: duckdb.DuckDBPyConnection, query: str, *parameters) -> list[dict]:
+    """The rows of a query as dicts."""
+    cursor = connection.execute(query, parameters)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def dump(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """Every table as sorted text, to compare whole databases."""
+    return {
+        name: sorted(map(str, connection.execute(f"SELECT * FROM {name}").fetchall()))
+        for name in TABLES
+        if name != "source_files"
+    }
