@@ -23,8 +23,9 @@ perf-assets sql "SELECT path, line_number AS line, reason, detail
     FROM rejected_lines JOIN source_files USING (file_id) ORDER BY path, line LIMIT 12"
 
 echo
-query="SELECT coalesce(device_name, 'HPU') AS device, device_id, session, samples, round(energy_j / 1000, 1) AS energy_kj,
-    round(mean_power_w, 1) AS mean_power_w FROM telemetry_sessions ORDER BY ALL"
+query="SELECT format, device_id, session, samples, round(energy_j / 1000, 1) AS energy_kj,
+    round(mean_power_w, 1) AS mean_power_w FROM telemetry_sessions JOIN source_files USING (file_id)
+    ORDER BY ALL"
 echo "== perf-assets sql \"$query\""
 perf-assets sql "$query"
 

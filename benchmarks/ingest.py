@@ -89,7 +89,13 @@ def replicate(drops: Path, runs: int) -> int:
     files = 0
     for number in range(runs):
         original = originals[number % len(originals)]
-        target = drops / "2025-02-03_lab" / f"set{number // len(originals):04d}" / original.parent.name / original.name
+        target = (
+            drops
+            / "2025-02-03_lab"
+            / f"set{number // len(originals):04d}"
+            / original.parent.name
+            / original.name
+        )
         target.mkdir(parents=True)
         for path in original.iterdir():
             text = path.read_text().replace("33565000000", f"3356{number:07d}").replace(",0\n", ",0\n", 1)
@@ -112,7 +118,9 @@ def small_files(folder: Path, runs: int, table: Table) -> None:
     seconds_loop, _ = in_fresh_process(NOTEBOOK, str(part))
     per_file, per_file_few = seconds_many / files_many, seconds_few / files_few
     per_file_loop = seconds_loop / min(runs, 2500)
-    table.add_row(f"files in one ingest ({files_many} of {files_many // 2} runs)", f"{seconds_many:.1f} s", "")
+    table.add_row(
+        f"files in one ingest ({files_many} of {files_many // 2} runs)", f"{seconds_many:.1f} s", ""
+    )
     table.add_row(
         "per file, against a pandas loop over system_stats.csv alone (2,500 files)",
         f"{per_file_loop / per_file:.1f}x",
@@ -176,7 +184,9 @@ def poll_log(folder: Path, megabytes: int, repeats: int, table: Table) -> None:
     bare_s = statistics.median(bare)
     spread = f"{min(bare):.2f} to {max(bare):.2f} s"
     table.add_row(f"DuckDB read_csv of {megabytes} MB into text", f"{bare_s:.2f} s ({spread})", "")
-    table.add_row("speed of parsing to typed Parquet / read_csv", f"{bare_s / statistics.median(parsed):.2f}", "0.5")
+    table.add_row(
+        "speed of parsing to typed Parquet / read_csv", f"{bare_s / statistics.median(parsed):.2f}", "0.5"
+    )
     table.add_row(
         "speed of the whole ingest (hash, copy, parse, publish) / read_csv",
         f"{bare_s / statistics.median(whole):.2f}",

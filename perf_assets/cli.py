@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +33,9 @@ def ingest(paths: tuple[Path, ...]) -> None:
     if paths:
         library.copy_in(paths, folder)
     with _progress() as progress:
-        report = library.ingest(folder, progress, on_wait=lambda pid: _say(f"process {pid} is ingesting; waiting"))
+        report = library.ingest(
+            folder, progress, on_wait=lambda pid: _say(f"process {pid} is ingesting; waiting")
+        )
     _print_report(report)
     sys.exit(EXIT_REFUSED if report.count("rejected") + report.count("unsupported") else 0)
 
@@ -99,25 +101,25 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator:
+def _progress() -> Generator:
     """A progress bar on a terminal; elsewhere, and for short work, nothing."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def show(what: str, done: int, of: int) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done, total=of)  # type: ignore[arg-type]
+            bar.update(tasks[what], completed=done, total=of)
 
         yield show
 
 
-def _print_report(report) -> None:  # noqa: ANN001
+def _print_report(report) -> None:
     """A line a format and outcome of what was read, then what was not taken in and why."""
     counts: dict[tuple[str, str], list[int]] = {}
     for entry in report.read:

@@ -50,8 +50,12 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
-FILE_ID = Column("file_id", TEXT, "", "sha256 of the file, hex; of a run directory, over its members' names and hashes")
-RUN_ID = Column("run_id", TEXT, "", "the run this row belongs to: file_id's first 16 digits and the run's position in it")
+FILE_ID = Column(
+    "file_id", TEXT, "", "sha256 of the file, hex; of a run directory, over its members' names and hashes"
+)
+RUN_ID = Column(
+    "run_id", TEXT, "", "the run this row belongs to: file_id's first 16 digits and the run's position in it"
+)
 
 
 def _table(name: str, description: str, *columns: Column, key: tuple[str, ...] = ()) -> Table:
@@ -153,7 +157,9 @@ CLEANED_RUNS = _table(
     _number("accuracy_pct", "%", "best accuracy (or Dice score) reached"),
     Column("started_at", TIME, "UTC", "first time stamp of the run"),
     _number("duration_s", "s", "from first to last time stamp, or the total that the tool prints"),
-    _number("latency_ms", "ms", "time of one step, inference or request (mean, or median where config says so)"),
+    _number(
+        "latency_ms", "ms", "time of one step, inference or request (mean, or median where config says so)"
+    ),
     _number("latency_std_ms", "ms", "standard deviation of that"),
     _number("throughput_per_s", "1/s", "samples, requests or events per second"),
     _number("memory_allocated_mib", "MiB", "peak allocated by the framework"),

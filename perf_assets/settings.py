@@ -18,5 +18,7 @@ def local_timezone() -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{TIMEZONE_VARIABLE}={name!r} is no time zone; use a name like Europe/Berlin") from error
+        raise ValueError(
+            f"{TIMEZONE_VARIABLE}={name!r} is no time zone; use a name like Europe/Berlin"
+        ) from error
     return name

@@ -188,10 +188,23 @@ def test_legacy_experiments(query, path):
 @pytest.mark.parametrize("path", of_type("prune_profile"))
 def test_prune_profiles(query, path):
     entry = expected()[path]
-    names = (
-        "model prune_method prune_ratio batch_size num_workers platform duration_s status acc"
-        " max_gpu_mem_mib mean_cpu_mhz_corrected chipset arch l1 l2"
-    ).split()
+    names = [
+        "model",
+        "prune_method",
+        "prune_ratio",
+        "batch_size",
+        "num_workers",
+        "platform",
+        "duration_s",
+        "status",
+        "acc",
+        "max_gpu_mem_mib",
+        "mean_cpu_mhz_corrected",
+        "chipset",
+        "arch",
+        "l1",
+        "l2",
+    ]
     row = query(
         "SELECT model, pruning_method, pruning_ratio, batch_size, num_workers, host, duration_s, status,"
         " accuracy_pct, memory_used_mib, (config->>'mean_cpu_mhz')::DOUBLE, config->>'chipset_name',"
@@ -204,7 +217,9 @@ def test_prune_profiles(query, path):
             want = STATUS.get(entry[name], entry[name]) if name == "status" else entry[name] or None
             want = entry[name] if isinstance(entry[name], float) else want
             assert got == (pytest.approx(want, rel=1e-6) if isinstance(want, float) else want), name
-    flagged = query(f"SELECT list_contains(quality, 'running_sums') FROM cleaned_runs WHERE file_id = {FILE}", path)
+    flagged = query(
+        f"SELECT list_contains(quality, 'running_sums') FROM cleaned_runs WHERE file_id = {FILE}", path
+    )
     assert flagged == entry["scalars_are_running_sums"]
     samples = query(
         "SELECT count(*), min(sampled_at), max(sampled_at), avg(metrics['vm_percent']), max(metrics['vm_total']),"
@@ -286,9 +301,7 @@ def test_totals(query):
             kind,
         )
         assert energy_j == pytest.approx(want[kind]["energy_j"], abs=1e-2)
-    ok = (
-        "FROM cleaned_epochs JOIN cleaned_runs USING (run_id) WHERE status = 'ok'"
-    )
+    ok = "FROM cleaned_epochs JOIN cleaned_runs USING (run_id) WHERE status = 'ok'"
     assert query(f"SELECT count(*) {ok}") == want["unet"]["rows_last_complete_run"]
     assert query(f"SELECT count(*) {ok} AND phase = 'train'") == want["unet"]["train_rows"]
     assert query(f"SELECT count(*) {ok} AND phase = 'eval'") == want["unet"]["eval_rows"]

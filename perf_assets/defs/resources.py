@@ -14,7 +14,8 @@ class DataFolder(dg.ConfigurableResource):
     """The data folder that assets read and write."""
 
     root: str = Field(
-        default="", description="Data folder; empty for PERF_ASSETS_DATA, or else 'data' in the current folder."
+        default="",
+        description="Data folder; empty for PERF_ASSETS_DATA, or else 'data' in the current folder.",
     )
 
     def paths(self) -> DataPaths:

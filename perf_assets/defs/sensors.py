@@ -26,5 +26,5 @@ def drop_sensor(context: dg.SensorEvaluationContext, data_folder: DataFolder):
     if not drops:
         return dg.SkipReason("nothing new under drops")
     digest = hashlib.sha256("\n".join(f"{drop.path} {drop.signature}" for drop in drops).encode())
-    context.log.info(f"{len(drops)} drops are pending, the first is {drops[0].path}")
+    context.log.info("%d drops are pending, the first is %s", len(drops), drops[0].path)
     return dg.RunRequest(run_key=digest.hexdigest())

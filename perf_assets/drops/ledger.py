@@ -80,7 +80,9 @@ class Ledger:
         kinds = {"str": pa.string(), "int": pa.int64(), "bool": pa.bool_(), "datetime": pa.timestamp("us")}
         schema = pa.schema([(each.name, kinds[str(each.type).split(" ")[0]]) for each in fields(Entry)])
         partial = path.with_suffix(".partial")
-        pq.write_table(pa.Table.from_pylist([vars(entry) for entry in self.entries()], schema=schema), partial)
+        pq.write_table(
+            pa.Table.from_pylist([vars(entry) for entry in self.entries()], schema=schema), partial
+        )
         os.replace(partial, path)
 
     def entries(self) -> list[Entry]:
@@ -117,7 +119,11 @@ class Ledger:
 
     def note_absent(self, present: set[str]) -> None:
         """Paths that no longer exist keep their rows, unless the same content lies elsewhere: it was moved."""
-        held = {entry.file_id for entry in self._entries.values() if entry.path in present and entry.status != REPLACED}
+        held = {
+            entry.file_id
+            for entry in self._entries.values()
+            if entry.path in present and entry.status != REPLACED
+        }
         for key, entry in list(self._entries.items()):
             if entry.signature != _ODD and entry.status != REPLACED:
                 entry.is_present = entry.path in present

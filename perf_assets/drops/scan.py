@@ -92,7 +92,9 @@ def _scan_folder(folder: Path, drops: Path) -> Iterator[Drop | Oddity | Path]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
-        yield Oddity(shown_path(folder, drops), "rejected", f"cannot be read: {error.strerror}; check its permissions")
+        yield Oddity(
+            shown_path(folder, drops), "rejected", f"cannot be read: {error.strerror}; check its permissions"
+        )
         return
     for entry in entries:
         if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED_SUFFIXES):
@@ -111,7 +113,9 @@ def _scan_folder(folder: Path, drops: Path) -> Iterator[Drop | Oddity | Path]:
             )
         elif stat.S_ISDIR(status.st_mode):
             if path.suffix in _FILE_LIKE_SUFFIXES:
-                yield Oddity(shown, "unsupported", "a directory named like a file; the files in it are taken in")
+                yield Oddity(
+                    shown, "unsupported", "a directory named like a file; the files in it are taken in"
+                )
             yield path
         elif stat.S_ISREG(status.st_mode):
             files[entry.name] = (path, status)
@@ -119,7 +123,9 @@ def _scan_folder(folder: Path, drops: Path) -> Iterator[Drop | Oddity | Path]:
             yield Oddity(shown, "unsupported", "neither a file nor a directory; remove it")
     for members, keys in registry.directory_members().values():
         if folder != drops and any(key in files for key in keys):
-            yield _drop(shown_path(folder, drops), {name: files.pop(name) for name in members if name in files})
+            yield _drop(
+                shown_path(folder, drops), {name: files.pop(name) for name in members if name in files}
+            )
     for path, status in files.values():
         yield _drop(shown_path(path, drops), {PLAIN: (path, status)})
 

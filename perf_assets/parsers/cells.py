@@ -84,8 +84,9 @@ def numbers(cells: list[str]) -> list[float | None]:
         values = list(map(float, cells))
     except ValueError:
         return [number(cell) for cell in cells]
-    # float() takes more than a log's number, 1_000 and infinity; both are rare, so look only here.
-    if "_" in "".join(cells) or not all(map(math.isfinite, values)):
+    # float() takes more than a log's number: 1_000, infinity, digits of other scripts.
+    joined = "".join(cells)
+    if "_" in joined or not joined.isascii() or not all(map(math.isfinite, values)):
         return [number(cell) for cell in cells]
     return list(values)
 

@@ -26,7 +26,7 @@ _UNITS = {
 def sniff(head: Head) -> bool:
     """A header with accuracy, pruning and the constant cost columns."""
     names = set(head.first_line.split(","))
-    return _NEEDED <= names and bool(names & {"memory_consumption", "flops"})
+    return names >= _NEEDED and bool(names & {"memory_consumption", "flops"})
 
 
 def parse(source: Source, out: Records) -> None:

@@ -152,14 +152,15 @@ class PollReader:
 
     def _read_clean(self, block: Block) -> bool:
         """Read a block column by column. False, with nothing done, where any line needs a closer look."""
+        import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.csv
 
         if b"\0" in block.data:
             return False
-        line_count = block.data.count(b"\n") + (not block.data.endswith(b"\n"))
-        line_numbers = pa.array(range(block.first_line, block.first_line + line_count), pa.int64())
+        line_count = block.line_count
+        line_numbers = pa.array(np.arange(block.first_line, block.first_line + line_count, dtype=np.int64))
         names = [str(position) for position in range(len(self.fields))]
         try:
             table = pa.csv.read_csv(
@@ -175,7 +176,8 @@ class PollReader:
             if header_count:
                 headers = table.filter(is_header)
                 if any(
-                    not pc.all(pc.equal(headers.column(i), cell)).as_py() for i, cell in enumerate(self.header)
+                    not pc.all(pc.equal(headers.column(i), cell)).as_py()
+                    for i, cell in enumerate(self.header)
                 ):
                     return False
                 rows = pc.invert(is_header)
@@ -186,7 +188,9 @@ class PollReader:
                     self._add(
                         line_numbers,
                         [
-                            self._clean_column(each, pc.ascii_trim_whitespace(table.column(i).combine_chunks()))
+                            self._clean_column(
+                                each, pc.ascii_trim_whitespace(table.column(i).combine_chunks())
+                            )
                             for i, each in enumerate(self.fields)
                         ],
                     )
@@ -341,7 +345,9 @@ class PollReader:
             metrics[each.metric_name] = pc.struct_field(values, "number")
             labels[each.name] = pc.struct_field(values, "text")
         device = columns.get("device_id")
-        columns["device_id"] = device.fill_null("unknown") if device is not None else pa.repeat("0", len(line_numbers))
+        columns["device_id"] = (
+            device.fill_null("unknown") if device is not None else pa.repeat("0", len(line_numbers))
+        )
         columns["time_source"] = self.format.time_source(self.source.timezone)
         columns["session"] = self._sessions(columns["device_id"], columns["polled_at"])
         if metrics:
@@ -444,9 +450,11 @@ YEAR_OF_SHORT_DATES = 2022
 
 _MONTHS = {
     name: number
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1)
+    for number, name in enumerate(
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], start=1
+    )
 }
-_DAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
+_DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
 
 def parse_date_command_time(cell: str, timezone: str) -> datetime:
@@ -468,9 +476,7 @@ def parse_date_command_time(cell: str, timezone: str) -> datetime:
         years = sorted(range(decade, decade + 10), key=lambda each: abs(each - YEAR_OF_SHORT_DATES))
     for candidate in years:
         try:
-            moment = datetime(
-                candidate, _MONTHS[month], int(day), hour_of_day, int(minute), int(second)
-            )
+            moment = datetime(candidate, _MONTHS[month], int(day), hour_of_day, int(minute), int(second))
         except ValueError:
             if len(years) == 1:
                 raise

@@ -78,7 +78,9 @@ class _Run:
     @property
     def has_running_sums(self) -> bool:
         readings = self.samples or [self.means]
-        highest = max((sample.get(name, 0.0) for sample in readings for name in self.cpu_columns), default=0.0)
+        highest = max(
+            (sample.get(name, 0.0) for sample in readings for name in self.cpu_columns), default=0.0
+        )
         collapsed = len(self.samples) == 1 and self.perf_runtime_s > SINGLE_SAMPLE_S
         return highest > IMPLAUSIBLE_MHZ or (collapsed and bool(self.cpu_columns))
 
@@ -142,7 +144,9 @@ def _read_samples(source: Source, member: str, out: Records, run: _Run) -> None:
             line.reject("bad_cell", str(error))
             continue
         run.times.append(time)
-        run.samples.append({name: value for name, value in zip(row, values, strict=True) if value is not None})
+        run.samples.append(
+            {name: value for name, value in zip(row, values, strict=True) if value is not None}
+        )
         line.use()
 
 
@@ -160,7 +164,9 @@ def _read_means(source: Source, member: str, out: Records, run: _Run) -> None:
             line.reject("bad_cell", str(error))
             continue
         if len(run.times) < len(run.samples) or not run.times:
-            run.samples.append({name: value for name, value in zip(row, values, strict=True) if value is not None})
+            run.samples.append(
+                {name: value for name, value in zip(row, values, strict=True) if value is not None}
+            )
         line.use()
 
 
@@ -360,6 +366,10 @@ def _flags(run: _Run, status: str) -> list[str]:
     if max(gaps_s, default=0.0) > SAMPLING_GAP_S:
         flags.append("sampling_gap")
     total_mib = run.column("gpu_GPU_Total_Memory_1")
-    if status == "oom" and total_mib and max(run.column("gpu_GPU_Memory_Used_1"), default=0) < total_mib[0] / 2:
+    if (
+        status == "oom"
+        and total_mib
+        and max(run.column("gpu_GPU_Memory_Used_1"), default=0) < total_mib[0] / 2
+    ):
         flags.append("oom_not_seen_in_memory")
     return flags

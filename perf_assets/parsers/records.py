@@ -95,7 +95,11 @@ class Records:
         """Every line of one block, counted as ``lines`` counts them."""
         if block.oversize:
             self._count_rejected(
-                member, block.first_line, "too_long", "longer than 1 MiB: no log line", block.data.decode("utf-8", "replace")
+                member,
+                block.first_line,
+                "too_long",
+                "longer than 1 MiB: no log line",
+                block.data.decode("utf-8", "replace"),
             )
             return
         pieces = block.data.split(b"\n")
@@ -107,7 +111,10 @@ class Records:
             try:
                 text = piece.decode()
             except UnicodeDecodeError as error:
-                text, problem = piece.decode("utf-8", "replace"), f"not UTF-8: {error.reason} at byte {error.start}"
+                text, problem = (
+                    piece.decode("utf-8", "replace"),
+                    f"not UTF-8: {error.reason} at byte {error.start}",
+                )
             if "\0" in text:
                 problem = "holds a NUL byte: the file was damaged or is not text"
             if problem is not None:
@@ -209,7 +216,9 @@ class Records:
         import pyarrow as pa
 
         schema = arrow_schema(table)
-        length = next(len(values) for values in columns.values() if isinstance(values, (pa.Array, pa.ChunkedArray)))
+        length = next(
+            len(values) for values in columns.values() if isinstance(values, (pa.Array, pa.ChunkedArray))
+        )
         columns = columns | {"file_id": self.file_id}
         arrays = []
         for column in schema:

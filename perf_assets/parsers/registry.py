@@ -33,6 +33,7 @@ FORMATS = (
     "nvidia_smi_dmon",
     "nvidia_smi_pmon",
     "tegrastats",
+    "perf_assets_profile",
 )
 """Module names in this package. At most one of them claims a given content."""
 

@@ -11,8 +11,9 @@ import gzip
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 HEAD_BYTES = 64 * 1024
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -38,6 +39,11 @@ class Block:
     first_line: int
     data: bytes
     oversize: bool = False
+
+    @cached_property
+    def line_count(self) -> int:
+        """Lines in it; a last line without an end counts."""
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,14 @@ def read_head(path: Path) -> str:
         return stream.read(HEAD_BYTES).decode("utf-8", "replace")
 
 
-def open_text_bytes(path: Path) -> BinaryIO:
+def open_text_bytes(path: Path) -> Utf8Stream:
     """Open a file as a stream of UTF-8 bytes: inflated, without byte order mark, UTF-16 transcoded."""
     raw = open(path, "rb")  # noqa: SIM115 - the caller closes the stream that wraps it
     start = raw.read(4)
     raw.seek(0)
     if start.startswith(b"\x1f\x8b"):
-        return _Utf8Stream(_BoundedGzip(raw, path.stat().st_size))
-    return _Utf8Stream(raw)
+        return Utf8Stream(_BoundedGzip(raw, path.stat().st_size))
+    return Utf8Stream(raw)
 
 
 class _BoundedGzip:
@@ -144,7 +150,7 @@ class _BoundedGzip:
         self._raw.close()
 
 
-class _Utf8Stream:
+class Utf8Stream:
     """A readable stream of UTF-8 bytes over a raw one, whatever byte order mark that begins with."""
 
     def __init__(self, raw: BinaryIO | _BoundedGzip) -> None:
@@ -158,6 +164,9 @@ class _Utf8Stream:
             self._ready = self._decoder.decode(self._ready).encode()
 
     def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; fewer only at the end."""
+        if not self._ready and self._decoder is None:
+            return self._raw.read(size)
         parts, missing = [self._ready[:size]], size - len(self._ready)
         self._ready = self._ready[size:]
         while missing > 0:
@@ -171,22 +180,23 @@ class _Utf8Stream:
             missing -= len(data)
         return b"".join(parts)
 
-    def __enter__(self) -> _Utf8Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._raw.close()
 
 
-def _split_blocks(stream: BinaryIO) -> Iterator[Block]:
+def _split_blocks(stream: Utf8Stream) -> Iterator[Block]:
     line_number, rest = 1, b""
     while data := stream.read(BLOCK_BYTES):
         data = rest + data
         end = data.rfind(b"\n") + 1
         whole, rest = data[:end], data[end:]
         if whole:
-            yield from _without_long_lines(line_number, whole)
-            line_number += whole.count(b"\n")
+            for block in _without_long_lines(line_number, whole):
+                yield block
+                line_number = block.first_line + block.line_count
         if len(rest) > MAX_LINE_BYTES:
             beginning, rest = rest[:MAX_LINE_BYTES], _skip_line(stream)
             yield Block(line_number, beginning, oversize=True)
@@ -196,13 +206,14 @@ def _split_blocks(stream: BinaryIO) -> Iterator[Block]:
 
 
 def _without_long_lines(line_number: int, data: bytes) -> Iterator[Block]:
-    """Split off lines over the limit; nearly always there are none, which ``max`` over one split tells."""
-    if len(data) <= MAX_LINE_BYTES or max(map(len, data.split(b"\n"))) <= MAX_LINE_BYTES:
+    """Split off lines over the limit. Nearly always there are none: every half limit of bytes holds a line end."""
+    half = MAX_LINE_BYTES // 2
+    if all(data.find(b"\n", start, start + half) >= 0 for start in range(0, len(data), half)):
         yield Block(line_number, data)
         return
     short: list[bytes] = []
     first = line_number
-    for offset, line in enumerate(data.splitlines(keepends=True) if b"\r" not in data else _lines(data)):
+    for offset, line in enumerate(_lines(data)):
         if len(line) <= MAX_LINE_BYTES:
             short.append(line)
             continue
@@ -221,7 +232,7 @@ def _lines(data: bytes) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _skip_line(stream: BinaryIO) -> bytes:
+def _skip_line(stream: Utf8Stream) -> bytes:
     """Read to the end of the current line; return what follows it in the last piece read."""
     while data := stream.read(BLOCK_BYTES):
         end = data.find(b"\n")

@@ -96,7 +96,8 @@ class _Launch:
     def expects(self, phase: str, epoch: int | None) -> bool:
         """Could this row be the next one of this launch, every rank writing each epoch once?"""
         if phase.startswith("total_"):
-            return bool(self.last_epoch) and not self.seen[phase, None]
+            # The totals' epoch is the number of epochs.
+            return epoch == self.last_epoch and not self.seen[phase, None]
         if self.has_totals:
             return False
         if phase == "loaders_init":
@@ -194,7 +195,9 @@ def parse(source: Source, out: Records) -> None:
     log = _Log()
     for line in out.lines(source):
         _read_line(line, log)
-    last_end = max((launch.end_order for launch in log.launches if launch.end_order is not None), default=None)
+    last_end = max(
+        (launch.end_order for launch in log.launches if launch.end_order is not None), default=None
+    )
     for launch in log.launches:
         if launch.end_order is None:
             status = "incomplete"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from perf_assets.plots.style import COLORS, empty, figure
@@ -41,15 +42,16 @@ def device_power(polls: pd.DataFrame) -> Figure:
     """
     if polls.empty:
         return empty("no poll with a power reading in cleaned_telemetry")
-    sessions = list(polls.groupby(["name", "session"], sort=True))
-    shown = sorted(sessions, key=lambda item: -item[1]["elapsed_s"].max())[:MAX_SESSIONS]
+    sessions = [frame for _, frame in polls.groupby(["name", "session"], sort=True)]
+    shown = sorted(sessions, key=lambda frame: -frame["elapsed_s"].max())[:MAX_SESSIONS]
     fig, axes = figure(len(shown), 2, width_in=13.0, height_in=1.0 + 2.6 * len(shown))
-    for row, ((name, session), polled) in enumerate(shown):
+    for row, polled in enumerate(shown):
+        name, session = polled["name"].iloc[0], polled["session"].iloc[0]
         power, utilization = axes[2 * row], axes[2 * row + 1]
         total_j = 0.0
         for i, (device, points) in enumerate(polled.groupby("device_id", sort=True)):
             energy_j = points["energy_j"].iloc[0]
-            total_j += 0.0 if energy_j != energy_j else energy_j
+            total_j += 0.0 if math.isnan(energy_j) else energy_j
             points = points.iloc[:: max(1, len(points) // MAX_POINTS)]
             color = COLORS[i % len(COLORS)]
             label = f"{device}: {energy_j / 1000:,.1f} kJ"

@@ -12,7 +12,9 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def figure(rows: int = 1, columns: int = 1, width_in: float = 9.0, height_in: float = 5.0) -> tuple[Figure, list]:
+def figure(
+    rows: int = 1, columns: int = 1, width_in: float = 9.0, height_in: float = 5.0
+) -> tuple[Figure, list]:
     """A figure and its axes, row by row. Sizes in inches."""
     fig = Figure(figsize=(width_in, height_in), layout="constrained")
     axes = list(fig.subplots(rows, columns, squeeze=False).ravel())

@@ -57,7 +57,9 @@ def training_time(epochs: pd.DataFrame) -> Figure:
     bars.barh(positions, means, color=[COLORS[i % len(COLORS)] for i in positions])
     bars.set_yticks(positions, labels, fontsize=8)
     bars.invert_yaxis()
-    bars.set(xlabel="mean training time of an epoch (s)", title="Mean without the first epoch, which warms up")
+    bars.set(
+        xlabel="mean training time of an epoch (s)", title="Mean without the first epoch, which warms up"
+    )
     if len(runs) > len(shown):
         fig.suptitle(f"the first {len(shown)} of {len(runs)} runs")
     return fig

@@ -52,12 +52,14 @@ def query(
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Create all tables and views of the schema, each with its comments, and the publisher's own."""
     statements = _ddl()
+    connection.execute("BEGIN")  # one commit, not one for each of some hundred statements
     for statement in statements:
         connection.execute(statement)
     connection.execute("CREATE SCHEMA publication")
     connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT)")
     connection.execute("CREATE TABLE publication.state (ddl_sha256 VARCHAR, ledger_sha256 VARCHAR)")
     connection.execute("INSERT INTO publication.state VALUES (?, NULL)", [_fingerprint(statements)])
+    connection.execute("COMMIT")
 
 
 def has_current_schema(connection: duckdb.DuckDBPyConnection) -> bool:

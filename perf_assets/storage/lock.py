@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def exclusive(path: Path, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def exclusive(path: Path, on_wait: Callable[[str], None] | None = None) -> Generator[None]:
     """Hold the lock file; wait for it while another process does.
 
     ``on_wait`` is told the holder's process id before the wait begins.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ def publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> 
         if entry.status == INGESTED and entry.batch is not None
     }
     partial = paths.database.with_name(paths.database.name + ".partial")
-    held: set[tuple[str, int | None]] = set()
+    held: set[tuple[str, int]] = set()
     if not from_scratch and _copy_aside(paths.database, partial):
         with _open(partial, paths) as connection:
             if has_current_schema(connection):
@@ -63,9 +63,7 @@ def publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> 
                 held = set(connection.execute("SELECT file_id, batch FROM publication.loaded").fetchall())
     removed, added = held - wanted, wanted - held
     linked = {
-        (entry.file_id, entry.batch)
-        for entry in ledger.entries()
-        if entry.format in registry.LINKED_FORMATS
+        (entry.file_id, entry.batch) for entry in ledger.entries() if entry.format in registry.LINKED_FORMATS
     }
     relink = bool(
         (removed | added) & linked
@@ -90,8 +88,8 @@ def publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> 
 def _apply(
     connection: duckdb.DuckDBPyConnection,
     paths: DataPaths,
-    removed: set[tuple[str, int | None]],
-    added: set[tuple[str, int | None]],
+    removed: set[tuple[str, int]],
+    added: set[tuple[str, int]],
     ledger_sha256: str,
     *,
     relink: bool,
@@ -109,7 +107,7 @@ def _apply(
             }
         )
         connection.register(f"{name}_rows", rows)
-        connection.execute(f"CREATE TEMP TABLE {name} AS FROM {name}_rows")  # noqa: S608 - our two names
+        connection.execute(f"CREATE TEMP TABLE {name} AS FROM {name}_rows")
     if removed:
         for table in PARSED_TABLES:
             connection.execute(f"DELETE FROM {table} WHERE file_id IN (SELECT file_id FROM removed)")  # noqa: S608
@@ -144,7 +142,7 @@ def _apply(
 
 
 @contextmanager
-def _open(partial: Path, paths: DataPaths) -> Iterator[duckdb.DuckDBPyConnection]:
+def _open(partial: Path, paths: DataPaths) -> Generator[duckdb.DuckDBPyConnection]:
     """A writing connection that can read parts and nothing else."""
     import duckdb
 
@@ -153,6 +151,8 @@ def _open(partial: Path, paths: DataPaths) -> Iterator[duckdb.DuckDBPyConnection
         config={
             "storage_compatibility_version": STORAGE_VERSION,
             "memory_limit": MEMORY_LIMIT,
+            # Twice as fast to load; who wants rows in file order asks for it (line_number).
+            "preserve_insertion_order": "false",
             "temp_directory": str(paths.root / "spill"),
         },
     )

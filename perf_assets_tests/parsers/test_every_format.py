@@ -138,9 +138,13 @@ def mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
         return b"\n".join(lines)
     if kind == 10:  # digits of another kind
         cut = rng.randrange(len(data) + 1)
-        return data[:cut] + rng.choice([b"-", b"9" * 40, b"1e999", b"nan", b",", b'"', b"(", b"'"]) + data[cut:]
+        return (
+            data[:cut] + rng.choice([b"-", b"9" * 40, b"1e999", b"nan", b",", b'"', b"(", b"'"]) + data[cut:]
+        )
     if kind == 11:
-        return b"\n".join([*lines[:position], rng.choice([b"", b"   ", b"Killed", b"\t,\t,"]), *lines[position:]])
+        return b"\n".join(
+            [*lines[:position], rng.choice([b"", b"   ", b"Killed", b"\t,\t,"]), *lines[position:]]
+        )
     return b"\n".join(line[: rng.randrange(len(line) + 1)] if rng.random() < 0.1 else line for line in lines)
 
 
@@ -159,7 +163,7 @@ def test_mutated_logs_are_accounted_for(format_name, tmp_path, seed, damages):
     target = tmp_path / unit.name
     if target.is_dir():
         shutil.rmtree(target)
-    sources = [path for path in (sorted(unit.iterdir()) if unit.is_dir() else [unit])]
+    sources = sorted(unit.iterdir()) if unit.is_dir() else [unit]
     other = rng.choice([path for path in UNITS if path.is_file()]).read_bytes()
     if unit.is_dir():
         target.mkdir()

@@ -37,7 +37,11 @@ def test_columns_in_any_order_without_units(tmp_path):
     "token", ["[N/A]", "N/A", "[Not Supported]", "[GPU requires reset]", "[Unknown Error]", "", "ERR!"]
 )
 def test_markers_are_null(tmp_path, token):
-    log = HEADER + ROW.format(0, 0, 5, "70.00", 10) + f"2024/05/01 10:00:01.000, 0, NVIDIA L40S, 5 %, {token}, 10 MiB\n"
+    log = (
+        HEADER
+        + ROW.format(0, 0, 5, "70.00", 10)
+        + f"2024/05/01 10:00:01.000, 0, NVIDIA L40S, 5 %, {token}, 10 MiB\n"
+    )
     first, second = telemetry(read_text(tmp_path, log))
     assert (first["power_w"], second["power_w"]) == (70.0, None)
 
@@ -67,7 +71,9 @@ def test_second_name_of_a_measure_is_kept_beside(tmp_path):
 
 
 def test_a_cut_line_does_not_pass_as_a_smaller_number(tmp_path):
-    log = HEADER + ROW.format(0, 0, 5, "70.25", 10) + "2024/05/01 10:00:01.000, 0, NVIDIA L40S, 5 %, 71.33 W, 1"
+    log = (
+        HEADER + ROW.format(0, 0, 5, "70.25", 10) + "2024/05/01 10:00:01.000, 0, NVIDIA L40S, 5 %, 71.33 W, 1"
+    )
     reading = read_text(tmp_path, log)
     assert len(telemetry(reading)) == 1
     assert reasons(reading) == [(3, "bad_cell")]
@@ -169,7 +175,22 @@ class TestHlSmi:
 
 
 CELLS = st.sampled_from(
-    ["70.25 W", "71 W", "[N/A]", "", "1e2 W", "+5 W", "7o W", "nan W", "1_0 W", "inf W", "70.25", "70.25 mW", "W", "70.25  W"]
+    [
+        "70.25 W",
+        "71 W",
+        "[N/A]",
+        "",
+        "1e2 W",
+        "+5 W",
+        "7o W",
+        "nan W",
+        "1_0 W",
+        "inf W",
+        "70.25",
+        "70.25 mW",
+        "W",
+        "70.25  W",
+    ]
 )
 
 
@@ -177,7 +198,9 @@ CELLS = st.sampled_from(
 @given(st.lists(st.tuples(CELLS, st.sampled_from(["P0", "5", "[N/A]", "5 C"])), min_size=1, max_size=12))
 def test_blocks_and_lines_give_the_same(tmp_path_factory, cells):
     header = "timestamp, index, power.draw [W], pstate\n"
-    rows = [f"2024/05/01 10:00:{i:02d}.000, {i % 2}, {power}, {state}\n" for i, (power, state) in enumerate(cells)]
+    rows = [
+        f"2024/05/01 10:00:{i:02d}.000, {i % 2}, {power}, {state}\n" for i, (power, state) in enumerate(cells)
+    ]
     log = header + "".join(rows)
     folder = tmp_path_factory.mktemp("both")
     slow = read_text(folder, log)
@@ -210,4 +233,6 @@ def test_a_large_dirty_log_in_blocks(tmp_path):
     rows = telemetry(reading)
     assert len(rows) == reading.records.records == good
     assert reading.records.lines_read == len(lines)
-    assert all(lines[row["line_number"] - 1].endswith(f"{row['memory_used_mib']:.0f} MiB\n") for row in rows[::997])
+    assert all(
+        lines[row["line_number"] - 1].endswith(f"{row['memory_used_mib']:.0f} MiB\n") for row in rows[::997]
+    )

@@ -1,6 +1,7 @@
 """From drops to tables: ``raw_device_logs`` and one asset a published table."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -10,8 +11,6 @@ from perf_assets.defs.resources import DataFolder
 from perf_assets.ingest import IngestReport, ingest, take_in
 from perf_assets.parsers import registry
 from perf_assets.storage.database import open_readonly, query
-
-SHOWN_ROWS = 20
 
 
 @dg.asset(group_name="ingestion", kinds={"file"})
@@ -39,7 +38,10 @@ def raw_device_logs(data_folder: DataFolder) -> dg.MaterializeResult:
             group_name="ingestion",
             kinds={"duckdb", "table"},
             code_version=registry.fingerprint(),
-            metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": f"perf.{table.name}"},
+            metadata={
+                "dagster/column_schema": column_schema(table),
+                "dagster/table_name": f"perf.{table.name}",
+            },
         )
         for table in schema.TABLES.values()
     ],
@@ -49,22 +51,26 @@ def tables(context: dg.AssetExecutionContext, data_folder: DataFolder) -> Iterat
     """Take in, parse and publish whatever is pending. Every table is up to date after it, selected or not."""
     paths = data_folder.paths()
     report = ingest(
-        paths, on_wait=lambda holder: context.log.info(f"process {holder} is ingesting; waiting for it")
+        paths, on_wait=lambda holder: context.log.info("process %s is ingesting; waiting", holder)
     )
     for entry in report.read:
         if entry.error:
-            context.log.warning(f"{entry.path}: {entry.error}")
+            context.log.warning("%s: %s", entry.path, entry.error)
     with open_readonly(paths.database) as connection:
         for key in sorted(context.selected_asset_keys):
             name = key.to_user_string()
             _, [(count,)] = query(connection, f"SELECT count(*) FROM {schema.TABLES[name].name}")  # noqa: S608
             yield dg.MaterializeResult(
                 asset_key=key,
-                metadata={"dagster/row_count": count, **_report_metadata(report), **_details(name, connection)},
+                metadata={
+                    "dagster/row_count": count,
+                    **_report_metadata(report),
+                    **_details(name, connection),
+                },
             )
 
 
-def _report_metadata(report: IngestReport) -> dict[str, object]:
+def _report_metadata(report: IngestReport) -> dict[str, Any]:
     return {
         "files_read": len(report.read),
         "files_not_taken_in": len(report.read) - report.count("ingested"),
@@ -77,15 +83,15 @@ _DETAILS = {
     "source_files": "SELECT format, status, count(*) AS files, sum(lines) AS lines, sum(rejected) AS rejected"
     " FROM source_files GROUP BY ALL ORDER BY ALL",
     "rejected_lines": "SELECT path, line_number, reason, detail FROM rejected_lines JOIN source_files USING (file_id)"
-    f" WHERE status = 'ingested' ORDER BY ALL LIMIT {SHOWN_ROWS}",
+    " WHERE status = 'ingested' ORDER BY ALL LIMIT 20",
     "cleaned_runs": "SELECT tool, status, count(*) AS runs FROM cleaned_runs GROUP BY ALL ORDER BY ALL",
     "cleaned_telemetry": "SELECT device_id, session, samples, energy_j, mean_power_w FROM telemetry_sessions"
-    f" ORDER BY file_id, device_id, session LIMIT {SHOWN_ROWS}",
+    " ORDER BY file_id, device_id, session LIMIT 20",
 }
 """What is worth seeing of a table beside its row count."""
 
 
-def _details(table: str, connection) -> dict[str, object]:  # noqa: ANN001
+def _details(table: str, connection) -> dict[str, Any]:
     if table not in _DETAILS:
         return {}
     return {"overview": record_table(*query(connection, _DETAILS[table]))}

@@ -24,14 +24,18 @@ _PLOTS = {
 def _plot_asset(name: str, reads: tuple[str, ...], description: str) -> dg.AssetsDefinition:
     module_name = f"perf_assets.plots.{name}"
 
-    @dg.asset(name=f"{name}_plot", deps=reads, group_name="plots", kinds={"matplotlib"}, description=description)
+    @dg.asset(
+        name=f"{name}_plot", deps=reads, group_name="plots", kinds={"matplotlib"}, description=description
+    )
     def draw(data_folder: DataFolder) -> dg.MaterializeResult:
         module = importlib.import_module(module_name)
         paths = data_folder.paths()
         with open_readonly(paths.database) as connection:
             frame = connection.execute(module.QUERY).df()
         figure = getattr(module, name)(frame)
-        return dg.MaterializeResult(metadata={"rows": len(frame), **plot(figure, paths.plots / f"{name}.png")})
+        return dg.MaterializeResult(
+            metadata={"rows": len(frame), **plot(figure, paths.plots / f"{name}.png")}
+        )
 
     return draw
 

@@ -1,0 +1,263 @@
+"""How a duration is measured: warm up until steady, time blocks, keep every sample, say how far to trust it.
+
+Nothing here knows torch or the real clock: a :class:`Timer` times blocks of steps. The rules are those that
+trusted tools share: blocks so long that reading the clock costs less than 0.1 % (torch.utils.benchmark), warm-up
+until three successive blocks agree within 10 % (perf_analyzer), a stop rule that is stored with the result
+(nvbench), throttled blocks set aside and counted (nvbench), a median with an interval from order statistics, and
+a verdict instead of silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+VERDICTS = ("stable", "unstable", "throttled", "contended", "too_short")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One timed block of equal steps. None where the machine cannot tell."""
+
+    steps: int
+    wall_s: float
+    cpu_s: float | None = None
+    involuntary_switches: int | None = None
+    other_cpu_share: float | None = None
+    """Share of the machine's processor time that others used meanwhile, 0-1, with the hypervisor's steal."""
+    sm_clock_share: float | None = None
+    """Device clock over its highest, 0-1."""
+    throttled: bool | None = None
+    """The device says that heat, power or hardware slowed it down."""
+
+    @property
+    def latency_ms(self) -> float:
+        """Wall time of one step."""
+        return self.wall_s / self.steps * 1e3
+
+
+class Timer(Protocol):
+    """Times a block of steps on one device."""
+
+    resolution_s: float
+    """Cost of timing one block."""
+
+    def time_block(self, step: Callable[[], object], steps: int) -> Block:
+        """Run ``step`` that many times and wait for the device to finish."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of the protocol; times are wall time of what is measured."""
+
+    min_blocks: int = 20
+    max_blocks: int = 640
+    min_time_s: float = 0.5
+    max_time_s: float = 10.0
+    warmup_max_s: float = 5.0
+    steady_blocks: int = 3
+    steady_tolerance: float = 0.10
+    timer_share: float = 0.001
+    """Largest share of a block that reading the clock may cost."""
+    target_width: float = 0.005
+    """Stop once half the interval is below this share of the median."""
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All blocks of a measurement, what they say, and whether to believe it."""
+
+    blocks: tuple[Block, ...]
+    warmup_blocks: int
+    warmup_s: float
+    steady: bool
+    stop_reason: str
+    summary: dict[str, Any]
+    verdict: str
+    verdict_reason: str
+
+
+def measure(
+    step: Callable[[], object],
+    timer: Timer,
+    settings: Settings | None = None,
+    on_block: Callable[[int, Block], None] | None = None,
+) -> Measurement:
+    """Measure the duration of a step.
+
+    Args:
+        step: what is timed.
+        timer: times blocks of it.
+        settings: limits.
+        on_block: told of each block as soon as it is timed (not in warm-up).
+
+    Returns:
+        The measurement; ``stop_reason`` is ``converged`` (the interval is narrow enough), ``time_limit`` or
+        ``block_limit``.
+    """
+    settings = settings or Settings()
+    steps, warmup = _warm_up(step, timer, settings)
+    blocks: list[Block] = []
+    spent_s = 0.0
+    next_look = settings.min_blocks
+    while True:
+        block = timer.time_block(step, steps)
+        if on_block:
+            on_block(len(blocks), block)
+        blocks.append(block)
+        spent_s += block.wall_s
+        # Looking at the interval after every block would stop at its luckiest moment and make it too narrow.
+        if len(blocks) >= next_look and spent_s >= settings.min_time_s:
+            next_look *= 2
+            if _relative_half_width(blocks, settings.confidence) <= settings.target_width:
+                stop_reason = "converged"
+                break
+        if len(blocks) >= settings.max_blocks:
+            stop_reason = "block_limit"
+            break
+        if spent_s >= settings.max_time_s:
+            stop_reason = "time_limit"
+            break
+    steady = _agree(warmup[-settings.steady_blocks :], settings)
+    verdict, reason = judge(blocks, steady=steady, settings=settings)
+    return Measurement(tuple(blocks), len(warmup), sum(b.wall_s for b in warmup), steady, stop_reason,
+                       summarise(blocks, settings.confidence), verdict, reason)  # fmt: skip
+
+
+def _warm_up(step: Callable[[], object], timer: Timer, settings: Settings) -> tuple[int, list[Block]]:
+    """Steps in a block, and the blocks it took until three in a row agreed or the time was up."""
+    steps, spent_s = 1, 0.0
+    recent: list[Block] = []
+    while spent_s < settings.warmup_max_s:
+        block = timer.time_block(step, steps)
+        spent_s += block.wall_s
+        needed = math.ceil(timer.resolution_s / settings.timer_share / max(block.wall_s / steps, 1e-12))
+        if needed > steps and block.wall_s < timer.resolution_s / settings.timer_share:
+            steps = max(2 * steps, needed)
+            recent = []
+            continue
+        recent.append(block)
+        if _agree(recent[-settings.steady_blocks :], settings):
+            break
+    return steps, recent
+
+
+def _agree(blocks: Sequence[Block], settings: Settings) -> bool:
+    times = [block.wall_s / block.steps for block in blocks]
+    return len(times) >= settings.steady_blocks and max(times) <= min(times) * (1 + settings.steady_tolerance)
+
+
+def usable(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks that count: not those during which the device was throttled or below 75 % of its clock."""
+    kept = [b for b in blocks if not b.throttled and (b.sm_clock_share is None or b.sm_clock_share >= 0.75)]
+    return kept if len(kept) * 2 >= len(blocks) else list(blocks)  # mostly throttled: that is what it does
+
+
+def summarise(blocks: Sequence[Block], confidence: float = 0.95) -> dict[str, Any]:
+    """Median with its interval, mean, standard deviation, extremes (ms, of one step) of the blocks that count."""
+    kept = usable(blocks)
+    times_ms = np.array([block.latency_ms for block in kept])
+    low_ms, high_ms = median_interval(times_ms, confidence)
+    return {
+        "latency_ms": float(np.median(times_ms)),
+        "latency_low_ms": low_ms,
+        "latency_high_ms": high_ms,
+        "latency_mean_ms": float(times_ms.mean()),
+        "latency_std_ms": float(times_ms.std(ddof=1)) if len(times_ms) > 1 else None,
+        "latency_min_ms": float(times_ms.min()),
+        "latency_max_ms": float(times_ms.max()),
+        "blocks": len(blocks),
+        "blocks_discarded": len(blocks) - len(kept),
+        "autocorrelation": autocorrelation(times_ms),
+    }
+
+
+def median_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the median from order statistics, free of any assumed distribution.
+
+    Between two ranks it interpolates (Hettmansperger and Sheather 1986), so that coverage is near the asked one
+    for small samples too. Where successive values are correlated beyond chance, ranks are spread as if there were
+    fewer values, n (1 - ρ) / (1 + ρ) of them.
+
+    Returns:
+        Low and high end; the extremes where there are too few values for the confidence.
+    """
+    from scipy.stats import binom
+
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n = len(ordered)
+    if n < 3:
+        return float(ordered[0]), float(ordered[-1])
+    correlation = autocorrelation(values)
+    effective = n * (1 - correlation) / (1 + correlation) if correlation > 2 / math.sqrt(n) else float(n)
+    size = max(3, round(effective))
+    # Ranks d and n - d + 1 hold the median with probability 1 - 2 P(fewer than d of n lie below it).
+    d = int(binom.ppf((1 - confidence) / 2, size, 0.5))
+    if d < 1:
+        return float(ordered[0]), float(ordered[-1])
+    wide, narrow = (1 - 2 * binom.cdf(k - 1, size, 0.5) for k in (d, d + 1))
+    share = (wide - confidence) / (wide - narrow)
+    weight = (size - d) * share / (d + (size - 2 * d) * share)
+    # Distance of the rank from the middle, carried over from the effective size to the real one.
+    distance = (size / 2 - d - weight + 0.5) * math.sqrt(n / size) * math.sqrt(n / effective)
+    position = max(0.0, n / 2 - distance - 0.5)
+    low = np.interp([position, n - 1 - position], np.arange(n), ordered)
+    return float(low[0]), float(low[1])
+
+
+def autocorrelation(values: Sequence[float] | np.ndarray) -> float:
+    """Correlation of successive values' ranks, 0 for fewer than four or for constant values."""
+    ranks = np.argsort(np.argsort(np.asarray(values, dtype=float), kind="stable"), kind="stable").astype(
+        float
+    )
+    if len(ranks) < 4 or np.ptp(np.asarray(values, dtype=float)) == 0:
+        return 0.0
+    ranks -= ranks.mean()
+    return float((ranks[1:] * ranks[:-1]).sum() / (ranks**2).sum())
+
+
+def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple[str, str]:
+    """Verdict on a measurement and the reason for it in words.
+
+    ``too_short``: too few blocks or too little time. ``throttled``: more than a tenth of the blocks ran below
+    75 % of the clock or while the device said so. ``contended``: others used more than 5 % of the processors, or
+    the process was pushed off its processor more often than 25 times a second of its time. ``unstable``: never
+    steady in warm-up, an interquartile range above 10 % of the median, or an interval wider than ±2.5 %.
+    """
+    times_ms = np.array([block.latency_ms for block in blocks])
+    spent_s = sum(block.wall_s for block in blocks)
+    if len(blocks) < settings.min_blocks or spent_s < settings.min_time_s / 2:
+        return "too_short", f"{len(blocks)} blocks in {spent_s:.3g} s"
+    slow = [b for b in blocks if b.throttled or (b.sm_clock_share is not None and b.sm_clock_share < 0.75)]
+    if len(slow) * 10 > len(blocks):
+        return "throttled", f"{len(slow)} of {len(blocks)} blocks ran throttled"
+    others = [block.other_cpu_share * block.wall_s for block in blocks if block.other_cpu_share is not None]
+    if others and sum(others) > CONTENDED_CPU_SHARE * spent_s:
+        return "contended", f"others used {sum(others) / spent_s:.0%} of the processors"
+    switches = [block.involuntary_switches for block in blocks if block.involuntary_switches is not None]
+    if switches and sum(switches) > CONTENDED_SWITCHES_PER_S * spent_s:
+        return "contended", f"{sum(switches) / spent_s:.0f} involuntary context switches a second"
+    if not steady:
+        return "unstable", "warm-up never became steady"
+    spread = float(np.subtract(*np.percentile(times_ms, [75, 25])) / np.median(times_ms))
+    if spread > 0.10:
+        return "unstable", f"interquartile range is {spread:.0%} of the median"
+    half_width = _relative_half_width(blocks, settings.confidence)
+    if half_width > 0.025:
+        return "unstable", f"interval is ±{half_width:.1%} of the median"
+    return "stable", f"interval is ±{half_width:.2%} of the median"
+
+
+CONTENDED_CPU_SHARE = 0.05
+CONTENDED_SWITCHES_PER_S = 25.0
+
+
+def _relative_half_width(blocks: Sequence[Block], confidence: float) -> float:
+    times_ms = [block.latency_ms for block in usable(blocks)]
+    low_ms, high_ms = median_interval(times_ms, confidence)
+    return (high_ms - low_ms) / 2 / float(np.median(times_ms))
