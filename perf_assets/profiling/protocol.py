@@ -187,7 +187,7 @@ def median_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.
     Returns:
         Low and high end; the extremes where there are too few values for the confidence.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr  # scipy.stats has it too, and takes a second to load
 
     ordered = np.sort(np.asarray(values, dtype=float))
     n = len(ordered)
@@ -197,10 +197,11 @@ def median_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.
     effective = n * (1 - correlation) / (1 + correlation) if correlation > 2 / math.sqrt(n) else float(n)
     size = max(3, round(effective))
     # Ranks d and n - d + 1 hold the median with probability 1 - 2 P(fewer than d of n lie below it).
-    d = int(binom.ppf((1 - confidence) / 2, size, 0.5))
+    below = bdtr(np.arange(size), size, 0.5)
+    d = int(np.searchsorted(below, (1 - confidence) / 2))
     if d < 1:
         return float(ordered[0]), float(ordered[-1])
-    wide, narrow = (1 - 2 * binom.cdf(k - 1, size, 0.5) for k in (d, d + 1))
+    wide, narrow = (1 - 2 * below[k - 1] for k in (d, d + 1))
     share = (wide - confidence) / (wide - narrow)
     weight = (size - d) * share / (d + (size - 2 * d) * share)
     # Distance of the rank from the middle, carried over from the effective size to the real one.
