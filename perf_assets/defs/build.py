@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import ingestion, plots
+from perf_assets.defs.assets import ingestion, plots, profiles
 from perf_assets.defs.checks import table_checks
-from perf_assets.defs.jobs import ingest_job
+from perf_assets.defs.device_runner import DeviceRunner
+from perf_assets.defs.jobs import full_sweep, ingest_job, quick_sweep, sanity_sweep
 from perf_assets.defs.resources import DataFolder
-from perf_assets.defs.schedules import nightly_ingest
+from perf_assets.defs.schedules import nightly_ingest, nightly_quick_sweep, weekly_full_sweep
 from perf_assets.defs.sensors import drop_sensor
 
 
 def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
     """All definitions; ``resources`` replaces resources by name, for tests and other sites."""
     return dg.Definitions(
-        assets=[ingestion.raw_device_logs, ingestion.tables, *plots.plot_assets],
+        assets=[ingestion.raw_device_logs, ingestion.tables, profiles.device_profiles, *plots.plot_assets],
         asset_checks=table_checks(),
-        jobs=[ingest_job],
-        schedules=[nightly_ingest],
+        jobs=[ingest_job, sanity_sweep, quick_sweep, full_sweep],
+        schedules=[nightly_ingest, nightly_quick_sweep, weekly_full_sweep],
         sensors=[drop_sensor],
-        resources={"data_folder": DataFolder(), **(resources or {})},
+        resources={"data_folder": DataFolder(), "device_runner": DeviceRunner(), **(resources or {})},
         # Steps of the light jobs take milliseconds, a process for each would take seconds.
         executor=dg.in_process_executor,
     )

@@ -13,6 +13,7 @@ from perf_assets.schema import TABLES
 GRAPH = {
     "raw_device_logs": set(),
     **{name: {"raw_device_logs"} for name in TABLES},
+    "device_profiles": {"raw_device_logs"},
     "training_time_plot": {"cleaned_runs", "cleaned_epochs"},
     "device_power_plot": {"source_files", "cleaned_telemetry"},
 }
