@@ -8,11 +8,11 @@ import pytest
 
 from perf_assets.checks import CHECKS
 from perf_assets.definitions import defs
-from perf_assets.schema import TABLES
+from perf_assets.schema import COMPUTED_TABLES, TABLES
 
 GRAPH = {
     "raw_device_logs": set(),
-    **{name: {"raw_device_logs"} for name in TABLES},
+    **{name: {"raw_device_logs"} for name in TABLES if name not in COMPUTED_TABLES},
     "training_time_plot": {"cleaned_runs", "cleaned_epochs"},
     "device_power_plot": {"source_files", "cleaned_telemetry"},
 }
