@@ -11,10 +11,11 @@ it is interrupted; running it twice, or with the drops in another order, gives t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from perf_assets.drops import raw
 from perf_assets.drops.ledger import INGESTED, REJECTED, UNSUPPORTED, Entry, Ledger
@@ -24,6 +25,7 @@ from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Source, UnreadableSourceError
 from perf_assets.paths import DataPaths
 from perf_assets.settings import local_timezone
+from perf_assets.storage.computed import write_computed
 from perf_assets.storage.lock import exclusive
 from perf_assets.storage.parts import BatchWriter, next_batch, remove_unnamed
 from perf_assets.storage.publish import Publication, publish
@@ -91,6 +93,17 @@ def rebuild(paths: DataPaths, progress: Progress | None = None) -> IngestReport:
         _read_pending(paths, ledger, report, progress)
         report.publication = publish(paths, ledger, from_scratch=True)
         return report
+
+
+def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> Publication:
+    """Replace the rows of computed tables and publish them; pending drops stay pending.
+
+    Raises:
+        ValueError: see :func:`perf_assets.storage.computed.write_computed`.
+    """
+    with exclusive(paths.lock):
+        write_computed(paths, tables)
+        return publish(paths, Ledger.load(paths.ledger))
 
 
 def _begin(paths: DataPaths) -> Ledger:

@@ -35,6 +35,11 @@ class DataPaths:
         return self.root / "parts"
 
     @property
+    def computed(self) -> Path:
+        """Tables that assets computed, a Parquet file each."""
+        return self.root / "computed"
+
+    @property
     def ledger(self) -> Path:
         """Every file ever seen, and what became of it."""
         return self.root / "ledger.parquet"

@@ -374,6 +374,60 @@ LOAD_LEVEL_SOURCES = _table(
     key=("source_run_id", "mode", "level"),
 )
 
+PREDICTOR_SCORES = _table(
+    "predictor_scores",
+    "How far a method is off on one split of the measured runs: held-out groups, and labelled leaky splits beside them.",
+    _text(
+        "target", "latency, memory (used), memory_allocated, memory_reserved, energy, oom or layer_latency"
+    ),
+    _text("device", "the device, such as tx2; of several devices in one fit, the held-out one"),
+    _text("stage", "training or inference"),
+    _text(
+        "method", "perf_assets, or a baseline: perf4sight, ai3_boosting, roofline, tdp_times_time, constant"
+    ),
+    _text(
+        "split",
+        "leave_one_network_out, leave_one_device_out, unseen_pruning_level, config, or random_leaky, whose test rows"
+        " have near twins among the training rows",
+    ),
+    _text("group", "the held-out group; 'all' for all of them together"),
+    _count("n", "held-out rows"),
+    _number(
+        "mape", "%", "mean absolute error relative to the measured value; of oom, the share judged wrongly"
+    ),
+    _number("median_ape", "%", "median of that error; NULL for oom"),
+    _number("p95_ape", "%", "95th percentile of that error; NULL for oom"),
+    _number("coverage", "%", "share of the rows inside their 90 % interval; NULL where a method has none"),
+    _number(
+        "abstained",
+        "%",
+        "share of the rows outside what the method knows; they count in the errors all the same",
+    ),
+    _text("snapshot", "hash of the training rows: 16 hex digits"),
+)
+
+PREDICTIONS = _table(
+    "predictions",
+    "A predictor's answer for one configuration.",
+    _text("target", "latency, memory, memory_allocated, memory_reserved, energy or oom"),
+    _text("model", "network"),
+    _number("pruning_ratio", "", "share pruned away, 0-1"),
+    _text("device", "device"),
+    _text("stage", "training or inference"),
+    _text("algorithm", "convolution algorithm, where the runs have one"),
+    _count("batch_size", "samples per step"),
+    _count("input_size", "input height = width", "px"),
+    _number("predicted", "", "the prediction, in unit"),
+    _number("lower", "", "lower end of the 90 % interval, in unit"),
+    _number("upper", "", "upper end of the 90 % interval, in unit"),
+    _text("unit", "ms, MiB, J; probability for oom"),
+    Column(
+        "abstain", FLAG, "", "true where the configuration lies outside what the predictor has learnt from"
+    ),
+    _text("reason", "why it abstains"),
+    _text("snapshot", "hash of the training rows: 16 hex digits"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -391,6 +445,8 @@ TABLES: dict[str, Table] = {
         CLEANED_LAYER_TABLES,
         RUN_SOURCES,
         LOAD_LEVEL_SOURCES,
+        PREDICTOR_SCORES,
+        PREDICTIONS,
     )
 }
 """All stored tables, by name."""
@@ -398,8 +454,13 @@ TABLES: dict[str, Table] = {
 DERIVED_TABLES: dict[str, Table] = {table.name: table for table in (RUN_SOURCES, LOAD_LEVEL_SOURCES)}
 """The tables that linking files fills anew at every publish (``storage/sql/link_runs.sql``)."""
 
+COMPUTED_TABLES: dict[str, Table] = {table.name: table for table in (PREDICTOR_SCORES, PREDICTIONS)}
+"""The tables that assets compute from the others; each is one Parquet file under ``data/computed``."""
+
 PARSED_TABLES: dict[str, Table] = {
-    name: table for name, table in TABLES.items() if name != "source_files" and name not in DERIVED_TABLES
+    name: table
+    for name, table in TABLES.items()
+    if name != "source_files" and name not in DERIVED_TABLES and name not in COMPUTED_TABLES
 }
 """The tables that parsers fill."""
 

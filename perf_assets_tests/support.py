@@ -88,7 +88,7 @@ def table_contents(data: DataPaths, ignoring: tuple[str, ...] = ()) -> dict[str,
     with open_readonly(data.database) as connection:
         for table in TABLES.values():
             hidden = {"ingested_at", "modified_at", *ignoring}
-            columns = ", ".join(name for name in table.column_names if name not in hidden)
+            columns = ", ".join(f'"{name}"' for name in table.column_names if name not in hidden)
             rows = connection.execute(f"SELECT {columns} FROM {table.name}").fetchall()
             contents[table.name] = sorted(repr(row) for row in rows)
     return contents

@@ -61,7 +61,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(statement)
     connection.execute("CREATE SCHEMA publication")
     connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT)")
-    connection.execute("CREATE TABLE publication.state (ddl_sha256 VARCHAR, ledger_sha256 VARCHAR)")
+    connection.execute("CREATE TABLE publication.state (ddl_sha256 VARCHAR, source_sha256 VARCHAR)")
     connection.execute("INSERT INTO publication.state VALUES (?, NULL)", [_fingerprint(statements)])
     connection.execute("COMMIT")
 
@@ -80,12 +80,12 @@ def has_current_schema(connection: duckdb.DuckDBPyConnection) -> bool:
 def _ddl() -> list[str]:
     statements = []
     for table in schema.TABLES.values():
-        columns = ", ".join(f"{column.name} {column.type}" for column in table.columns)
+        columns = ", ".join(f'"{column.name}" {column.type}' for column in table.columns)
         statements.append(f"CREATE TABLE {table.name} ({columns})")
         statements.append(f"COMMENT ON TABLE {table.name} IS {_quoted(table.description)}")
         for column in table.columns:
             text = f"{column.description} [{column.unit}]" if column.unit else column.description
-            statements.append(f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(text)}")
+            statements.append(f'COMMENT ON COLUMN {table.name}."{column.name}" IS {_quoted(text)}')
     for view in schema.VIEWS.values():
         statements.append((SQL_FOLDER / f"{view.name}.sql").read_text())
         statements.append(f"COMMENT ON VIEW {view.name} IS {_quoted(view.description)}")

@@ -1,9 +1,9 @@
-"""Make ``perf.duckdb`` say what the ledger says.
+"""Make ``perf.duckdb`` say what the ledger and the computed tables say.
 
 The published file is copied aside, what changed is applied, and the copy takes its place in one rename: a
 reader keeps what it opened, a new reader sees the new state, and nobody waits for anybody. The tables
-themselves are only ever a function of the ledger and the parts, so a file that is gone, foreign or of another
-version is simply made again.
+themselves are only ever a function of the ledger, the parts and the computed files, so a database that is
+gone, foreign or of another version is simply made again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from perf_assets.drops.ledger import INGESTED, Ledger
 from perf_assets.parsers import registry
 from perf_assets.paths import DataPaths
-from perf_assets.schema import PARSED_TABLES, SOURCE_FILES
+from perf_assets.schema import COMPUTED_TABLES, PARSED_TABLES, SOURCE_FILES
+from perf_assets.storage.computed import computed_file
 from perf_assets.storage.database import (
     MEMORY_LIMIT,
     SQL_FOLDER,
@@ -44,8 +45,11 @@ class Publication:
 
 
 def publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> Publication:
-    """Bring the database up to date with the saved ledger. The caller holds the ingest lock."""
-    ledger_sha256 = hashlib.sha256(paths.ledger.read_bytes()).hexdigest() if paths.ledger.exists() else ""
+    """Bring the database up to date with the saved ledger and the computed tables.
+
+    The caller holds the ingest lock.
+    """
+    source_sha256 = _source_sha256(paths)
     wanted = {
         (entry.file_id, entry.batch)
         for entry in ledger.primaries().values()
@@ -56,8 +60,8 @@ def publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> 
     if not from_scratch and _copy_aside(paths.database, partial):
         with _open(partial, paths) as connection:
             if has_current_schema(connection):
-                state = connection.execute("SELECT ledger_sha256 FROM publication.state").fetchone()
-                if state == (ledger_sha256,):
+                state = connection.execute("SELECT source_sha256 FROM publication.state").fetchone()
+                if state == (source_sha256,):
                     _remove(partial)
                     return Publication(changed=False)
                 held = set(connection.execute("SELECT file_id, batch FROM publication.loaded").fetchall())
@@ -77,11 +81,20 @@ def publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> 
         with _open(partial, paths) as connection:
             create_tables(connection)
     with _open(partial, paths) as connection:
-        _apply(connection, paths, removed, added, ledger_sha256, relink=relink)
+        _apply(connection, paths, removed, added, source_sha256, relink=relink)
     # A shell that has the old file open for writing keeps its own log; it must not be replayed on this one.
     paths.database.with_name(paths.database.name + ".wal").unlink(missing_ok=True)
     os.replace(partial, paths.database)
     return Publication(changed=True, files_added=len(added - removed), files_removed=len(removed - added))
+
+
+def _source_sha256(paths: DataPaths) -> str:
+    """Hash of everything that the tables are a function of, but for the parts, which never change."""
+    digest = hashlib.sha256()
+    for file in (paths.ledger, *(computed_file(paths, table) for table in COMPUTED_TABLES)):
+        content = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
+        digest.update(f"{file.name} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _apply(
@@ -89,7 +102,7 @@ def _apply(
     paths: DataPaths,
     removed: set[tuple[str, int]],
     added: set[tuple[str, int]],
-    ledger_sha256: str,
+    source_sha256: str,
     *,
     relink: bool,
 ) -> None:
@@ -131,7 +144,17 @@ def _apply(
             f"INSERT INTO source_files BY NAME SELECT {', '.join(SOURCE_FILES.column_names)} FROM read_parquet(?)",  # noqa: S608
             [str(paths.ledger)],
         )
-    connection.execute("UPDATE publication.state SET ledger_sha256 = ?", [ledger_sha256])
+    for table, declared in COMPUTED_TABLES.items():
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - schema names
+        computed = computed_file(paths, table)
+        if computed.exists():
+            there = set(pq.read_schema(computed).names)
+            columns = ", ".join(f'"{name}"' for name in declared.column_names if name in there)
+            connection.execute(
+                f"INSERT INTO {table} BY NAME SELECT {columns} FROM read_parquet(?)",  # noqa: S608 - schema names
+                [str(computed)],
+            )
+    connection.execute("UPDATE publication.state SET source_sha256 = ?", [source_sha256])
     connection.execute("DROP TABLE removed")
     connection.execute("DROP TABLE added")
     connection.execute("COMMIT")

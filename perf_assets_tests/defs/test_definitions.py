@@ -8,12 +8,14 @@ import pytest
 
 from perf_assets.checks import CHECKS
 from perf_assets.definitions import defs
-from perf_assets.schema import TABLES
+from perf_assets.schema import COMPUTED_TABLES, TABLES
 
 GRAPH = {
     "raw_device_logs": set(),
-    **{name: {"raw_device_logs"} for name in TABLES},
-    "device_profiles": {"raw_device_logs"},
+    **{name: {"raw_device_logs"} for name in TABLES if name not in COMPUTED_TABLES},
+    "pruned_models": set(),
+    "network_features": {"pruned_models"},
+    "device_profiles": {"raw_device_logs", "pruned_models", "network_features"},
     "training_time_plot": {"cleaned_runs", "cleaned_epochs"},
     "device_power_plot": {"source_files", "cleaned_telemetry"},
 }

@@ -44,6 +44,7 @@ def raw_device_logs(data_folder: DataFolder) -> dg.MaterializeResult:
             },
         )
         for table in schema.TABLES.values()
+        if table.name not in schema.COMPUTED_TABLES
     ],
     can_subset=True,
 )

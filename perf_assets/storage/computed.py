@@ -1,0 +1,45 @@
+"""Tables that are computed from other tables: one Parquet file each, which publishing loads like it loads parts.
+
+The database is only ever made from files, so a computed table survives a rebuild, and whoever computes one
+never opens the database to write.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perf_assets.paths import DataPaths
+from perf_assets.schema import COMPUTED_TABLES
+from perf_assets.storage.parts import to_arrow
+
+
+def computed_file(paths: DataPaths, table: str) -> Path:
+    """Where the rows of a computed table lie; there may be none."""
+    return paths.computed / f"{table}.parquet"
+
+
+def write_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Replace the rows of computed tables, each file in one rename. Columns that a row leaves out are NULL.
+
+    The database shows them after the next publish (:func:`perf_assets.ingest.publish_computed` does both).
+
+    Raises:
+        ValueError: a table that is not computed, or a column that it does not have.
+    """
+    import pyarrow.parquet as pq
+
+    for table, rows in tables.items():
+        if table not in COMPUTED_TABLES:
+            raise ValueError(f"{table!r} is no computed table: use one of {', '.join(COMPUTED_TABLES)}")
+        unknown = {name for row in rows for name in row} - set(COMPUTED_TABLES[table].column_names)
+        if unknown:
+            raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}: declare it in schema.py")
+    paths.computed.mkdir(parents=True, exist_ok=True)
+    for table, rows in tables.items():
+        file = computed_file(paths, table)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        pq.write_table(to_arrow(table, rows), partial)
+        os.replace(partial, file)
