@@ -218,11 +218,6 @@ def _shape_copy(model: nn.Module, device: str) -> nn.Module:
 class _OperationRecorder(TorchDispatchMode):
     """Writes a layer-table row for each operation that reaches the dispatcher, under the module that ran it."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Nothing is compiled here, and keeping the compiler out of the way would import all of it: three seconds.
-        return False
-
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.rows: list[dict[str, Any]] = []

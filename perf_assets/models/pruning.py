@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 from torch.nn.utils import prune
 
@@ -43,7 +42,7 @@ UNSTRUCTURED_METHODS = ("l1_unstructured", "random_unstructured", "ln_structured
 METHODS = STRUCTURED_METHODS + UNSTRUCTURED_METHODS
 
 # torch-pruning 1.6 divides by zero on the channel shuffle and never finishes tracing shifted windows.
-_CHAIN_PRUNED = (torchvision.models.ShuffleNetV2, torchvision.models.SwinTransformer)
+_CHAIN_PRUNED = {"ShuffleNetV2", "SwinTransformer"}
 _PER_CHANNEL_LAYERS = (
     nn.ReLU,
     nn.ReLU6,
@@ -187,7 +186,7 @@ def prune_model(
         return "torch_prune"
     if method not in STRUCTURED_METHODS:
         raise ValueError(f"unknown pruning method {method!r}: use one of {', '.join(METHODS)}")
-    if isinstance(model, _CHAIN_PRUNED):
+    if _CHAIN_PRUNED & {kind.__name__ for kind in type(model).__mro__}:
         prune_chains(model, ratio, random=method == "structured_random")
         return "sequential_chains"
     _prune_graph(model, method, ratio, torch.randn(2, in_channels, input_size, input_size))
