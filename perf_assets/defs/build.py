@@ -16,7 +16,7 @@ from perf_assets.defs.sensors import drop_sensor
 def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
     """All definitions; ``resources`` replaces resources by name, for tests and other sites."""
     return dg.Definitions(
-        assets=[ingestion.raw_device_logs, ingestion.tables, profiles.device_profiles, *plots.plot_assets],
+        assets=[ingestion.raw_device_logs, ingestion.tables, *profiles.profile_assets, *plots.plot_assets],
         asset_checks=table_checks(),
         jobs=[ingest_job, sanity_sweep, quick_sweep, full_sweep],
         schedules=[nightly_ingest, nightly_quick_sweep, weekly_full_sweep],

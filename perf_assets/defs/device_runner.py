@@ -179,10 +179,11 @@ class DeviceRunner(dg.ConfigurableResource):
 
 
 def end_orphans(engine: Engine, instance: dg.DagsterInstance) -> list[str]:
-    """Cancel jobs of runs that are over, or that this instance never knew; returns their names."""
+    """Cancel jobs of runs of this instance that are over; returns their names."""
 
     def is_alive(rest: str) -> bool:
         run = instance.get_run_by_id(rest.rpartition(".")[0])
-        return run is not None and not run.is_finished
+        # A run that this instance never knew belongs to another one.
+        return run is None or not run.is_finished
 
     return cancel_orphans(engine, JOB_PREFIX, is_alive)

@@ -139,15 +139,26 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         ValueError: not a pruned model of this format, or an ``unsupported`` one.
         RuntimeError: the tensors do not fit the spec.
     """
-    spec = json.loads((Path(folder) / "spec.json").read_text())
-    if spec.get("format") != FORMAT or spec.get("version") != VERSION:
-        raise ValueError(f"{folder}: not a pruned model of version {VERSION}: create it again")
+    spec = read_spec(folder)
     if spec["status"] != "ok":
         raise ValueError(f"{folder}: {spec['name']} is {spec['status']}: {spec['reason']}")
     model = rebuild(spec)
     state = torch.load(Path(folder) / "state_dict.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state, assign=True)
     return model.eval(), spec
+
+
+def read_spec(folder: str | Path) -> dict[str, Any]:
+    """Spec of a pruned-model directory, ``unsupported`` ones included.
+
+    Raises:
+        FileNotFoundError: no spec there.
+        ValueError: not a pruned model of this format.
+    """
+    spec = json.loads((Path(folder) / "spec.json").read_text())
+    if spec.get("format") != FORMAT or spec.get("version") != VERSION:
+        raise ValueError(f"{folder}: not a pruned model of version {VERSION}: create it again")
+    return spec
 
 
 def rebuild(spec: dict[str, Any]) -> nn.Module:

@@ -11,7 +11,7 @@ from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
 from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
-from perf_assets.ingest import ingest
+from perf_assets.ingest import ingest, publish_computed
 from perf_assets.paths import DataPaths
 from perf_assets.storage.database import NoDatabaseError, open_readonly, query
 
@@ -46,8 +46,64 @@ class SweepConfig(dg.Config):
     again: bool = Field(default=False, description="Measure points that were measured before as well.")
 
 
+class PruningConfig(dg.Config):
+    """Which pruned models there are to be: every network by every method at every ratio."""
+
+    networks: list[str] = Field(default=["lenet5", "resnet18"], description="Networks of the zoo.")
+    methods: list[str] = Field(
+        default=["structured_magnitude"],
+        description="structured_magnitude, structured_random, l1_unstructured, random_unstructured,"
+        " ln_structured or global_unstructured.",
+    )
+    ratios: list[float] = Field(default=[0.5], description="Shares to prune away, 0 to 0.95.")
+    seed: int = Field(default=0, description="Of random weights and random importance.")
+
+
+class FeatureConfig(dg.Config):
+    """Which networks are described; pruned models always are."""
+
+    networks: list[str] = Field(default=["lenet5", "resnet18"], description="Networks of the zoo.")
+    stages: list[str] = Field(default=["inference", "training"], description="inference, training or both.")
+
+
+@dg.asset(group_name="profiles", kinds={"torch"})
+def pruned_models(
+    context: dg.AssetExecutionContext, config: PruningConfig, data_folder: DataFolder
+) -> dg.MaterializeResult:
+    """Pruned networks, each made and verified in a process of its own; what cannot be pruned says why."""
+    from perf_assets.models.catalog import prune_set
+
+    paths = data_folder.paths()
+    rows = prune_set(
+        paths.pruned_models,
+        config.networks,
+        config.methods,
+        config.ratios,
+        config.seed,
+        on_done=lambda row: context.log.info("%s: %s %s", row["name"], row["status"], row["reason"] or ""),
+    )
+    publish_computed(paths, {"pruned_models": rows})
+    return _table_result(rows, ("name", "status", "reason", "params_kept_pct", "macs", "sparsity_pct"))
+
+
+@dg.asset(deps=[pruned_models], group_name="profiles", kinds={"torch"})
+def network_features(config: FeatureConfig, data_folder: DataFolder) -> dg.MaterializeResult:
+    """Analytic features of networks and pruned models, from shapes alone; nothing is computed on data."""
+    from perf_assets.models.catalog import feature_rows, pruned_rows
+
+    paths = data_folder.paths()
+    rows = feature_rows(config.networks, pruned_rows(paths.pruned_models), config.stages, paths.feature_cache)
+    publish_computed(paths, {"network_features": rows})
+    return _table_result(rows, ("network", "pruned_model", "stage", "params", "macs", "estimated_peak_mib"))
+
+
+def _table_result(rows: list[dict], shown: tuple[str, ...]) -> dg.MaterializeResult:
+    overview = record_table(shown, ([row[name] for name in shown] for row in rows[:50]))
+    return dg.MaterializeResult(metadata={"dagster/row_count": len(rows), "overview": overview})
+
+
 @dg.asset(
-    deps=[ingestion.raw_device_logs],
+    deps=[ingestion.raw_device_logs, pruned_models, network_features],
     group_name="profiles",
     kinds={"torch"},
     pool=POOL,
@@ -104,3 +160,6 @@ def _known(paths: DataPaths) -> dict[str, str]:
             return dict(query(connection, _KNOWN)[1])
     except NoDatabaseError:
         return {}
+
+
+profile_assets = [pruned_models, network_features, device_profiles]
