@@ -10,7 +10,7 @@ from perf_assets.defs.device_runner import DeviceRunner
 from perf_assets.defs.jobs import full_sweep, ingest_job, quick_sweep, sanity_sweep
 from perf_assets.defs.resources import DataFolder
 from perf_assets.defs.schedules import nightly_ingest, nightly_quick_sweep, weekly_full_sweep
-from perf_assets.defs.sensors import drop_sensor
+from perf_assets.defs.sensors import drop_sensor, orphan_sensor
 
 
 def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
@@ -20,7 +20,7 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
         asset_checks=table_checks(),
         jobs=[ingest_job, sanity_sweep, quick_sweep, full_sweep],
         schedules=[nightly_ingest, nightly_quick_sweep, weekly_full_sweep],
-        sensors=[drop_sensor],
+        sensors=[drop_sensor, orphan_sensor],
         resources={"data_folder": DataFolder(), "device_runner": DeviceRunner(), **(resources or {})},
         # Steps of the light jobs take milliseconds, a process for each would take seconds.
         executor=dg.in_process_executor,

@@ -16,6 +16,8 @@ import pytest
 
 from perf_assets.defs.build import build_defs
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, JOB_PREFIX, DeviceRunner, end_orphans
+from perf_assets.defs.sensors import orphan_sensor
+from perf_assets.defs.status import status
 from perf_assets.engines.local import LocalEngine
 from perf_assets.engines.site import load_site
 from perf_assets.engines.slurm import SlurmEngine
@@ -232,6 +234,10 @@ class TestLaunchedFromTheUi:
         prefix = f"{JOB_PREFIX}{run_id}"
         wait_for(lambda: list((data.root / "work").rglob("progress.json")))
         assert len(engine.find(prefix)) == 1
+        shown = {section.title: section.rows for section in status(data, ui.instance)}
+        assert shown["runs"][0][:3] == (run_id[:8], "sanity_sweep", "STARTED")
+        assert [row[0] for row in shown["profiling jobs"]] == [engine.name]
+        assert shown["sweeps"][0][:2] == ("long", "quick")
         ui.terminate(run_id)
         wait_for(lambda: engine.find(prefix) == [], timeout_s=15)
         wait_for(lambda: ui.instance.get_run_by_id(run_id).is_finished)
@@ -248,8 +254,12 @@ class TestLaunchedFromTheUi:
         ingest(data)
         assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'")[0][0] >= 1
         run = ui.instance.get_run_by_id(run_id)
+        assert end_orphans(engine, ui.instance) == []  # as long as the run counts as running
         ui.instance.report_run_failed(run)
-        assert end_orphans(engine, ui.instance) == [f"{prefix}.0"]
+        tick = orphan_sensor(
+            dg.build_sensor_context(instance=ui.instance, resources={"device_runner": DeviceRunner()})
+        )
+        assert f"{prefix}.0" in tick.skip_message
         wait_for(lambda: engine.find(prefix) == [], timeout_s=15)
 
 

@@ -121,6 +121,7 @@ def device_profiles(
     sweep = _read_sweep(config.sweep)
     # People call a device by its label; what torch calls it (cpu, cuda) stands in the sweep.
     sweep["options"] = {"device_label": place.device, **sweep.get("options", {})}
+    sweep.setdefault("pruned_models", str(paths.pruned_models))
     jobs = device_runner.run_sweep(
         context,
         place=place,
