@@ -96,13 +96,14 @@ def test_ten_percent_is_found(ratio, verdict):
 def scheduled(rng, competing):
     """Blocks of 20 ms on two processors; the scheduler gives slices of 4 ms to whoever else wants to run."""
 
+    daemons_per_s = rng.uniform(10, 40)  # measured on a quiet machine: 20
+
     def block(_):
         own_s = noisy(rng, 20.0)
-        # Interrupts and daemons are always there; a competitor wants its share of the same processors.
-        slices = rng.poisson(own_s * (0.5 + competing / 0.004))
-        wall_s = own_s + 0.004 * slices * rng.uniform(0.3, 1.0)
-        other = rng.gamma(2.0, 0.004) + competing * rng.uniform(0.7, 1.0) / 2
-        return Block(1, wall_s, own_s, int(slices), other)
+        short, slices = rng.poisson(own_s * daemons_per_s), rng.poisson(own_s * competing / 0.004)
+        wall_s = own_s + 0.0001 * short + 0.004 * slices * rng.uniform(0.3, 1.0)
+        other = rng.gamma(2.0, 0.005) + competing * rng.uniform(0.7, 1.0) / 2
+        return Block(1, wall_s, own_s, int(short + slices), other)
 
     return block
 
