@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from perf_assets.defs.build import build_defs
-from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, JOB_PREFIX, DeviceRunner, end_orphans
+from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, JOB_PREFIX, DeviceRunner
 from perf_assets.defs.sensors import orphan_sensor
 from perf_assets.defs.status import status
 from perf_assets.engines.local import LocalEngine
@@ -254,8 +254,8 @@ class TestLaunchedFromTheUi:
         ingest(data)
         assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'")[0][0] >= 1
         run = ui.instance.get_run_by_id(run_id)
-        assert end_orphans(engine, ui.instance) == []  # as long as the run counts as running
-        ui.instance.report_run_failed(run)
+        if not run.is_finished:  # the code server may have seen its worker die already
+            ui.instance.report_run_failed(run)
         tick = orphan_sensor(
             dg.build_sensor_context(instance=ui.instance, resources={"device_runner": DeviceRunner()})
         )
