@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from perf_assets.parsers.cells import csv_cells
 from perf_assets.parsers.records import Line, Records
-from perf_assets.parsers.source import Source
+from perf_assets.parsers.source import PLAIN, Source
 
 
 def split_cells(text: str, separator: str = ",") -> list[str]:
@@ -49,7 +49,11 @@ def by_name(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
 
 
 def named_rows(
-    source: Source, out: Records, is_header: Callable[[list[str]], bool], separator: str = ","
+    source: Source,
+    out: Records,
+    is_header: Callable[[list[str]], bool],
+    separator: str = ",",
+    member: str = PLAIN,
 ) -> Iterator[tuple[Line, dict[str, str]]]:
     """Every row of a table as its line and its cells by column name; the caller says what becomes of the line.
 
@@ -57,7 +61,7 @@ def named_rows(
     row under the last header are rejected.
     """
     names: list[str] = []
-    for line in out.lines(source):
+    for line in out.lines(source, member):
         text = line.text.strip()
         if not text:
             line.ignore()

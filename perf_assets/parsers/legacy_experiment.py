@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from perf_assets.parsers.cells import csv_cells, number
+from perf_assets.parsers.cells import number
+from perf_assets.parsers.delimited import named_rows
 from perf_assets.parsers.records import Line, Records
 from perf_assets.parsers.source import Head, Source
 
@@ -31,23 +32,8 @@ def sniff(head: Head) -> bool:
 
 def parse(source: Source, out: Records) -> None:
     """One run a row; what has no column of its own becomes a counter of that run."""
-    header: list[str] = []
-    for line in out.lines(source):
-        if not line.text.strip():
-            line.ignore()
-            continue
-        try:
-            cells = csv_cells(line.text)
-        except ValueError as error:
-            line.reject("bad_cell", str(error))
-            continue
-        if set(cells) >= _NEEDED:
-            header = cells
-            line.ignore()
-        elif len(cells) != len(header):
-            line.reject("wrong_columns", f"{len(cells)} cells where the header has {len(header)}")
-        else:
-            _read_row(line, dict(zip(header, cells, strict=True)), source.path.stem, out)
+    for line, row in named_rows(source, out, lambda cells: set(cells) >= _NEEDED):
+        _read_row(line, row, source.path.stem, out)
 
 
 def _read_row(line: Line, row: dict[str, str], stem: str, out: Records) -> None:

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from perf_assets.parsers.cells import csv_cells, integer, is_absent, number, numbers
+from perf_assets.parsers.delimited import named_rows
 from perf_assets.parsers.records import Line, Records, to_utc
 from perf_assets.parsers.source import Head, Source
 
@@ -110,29 +111,14 @@ def parse(source: Source, out: Records) -> None:
 
 
 def _rows(source: Source, member: str, out: Records) -> Iterator[tuple[Line, dict[str, str]]]:
-    """Lines of a CSV with a header, cells by name; blank lines and repeated headers are ignored."""
-    header: list[str] = []
-    for line in out.lines(source, member):
-        if not line.text.strip():
-            line.ignore()
-            continue
-        try:
-            cells = csv_cells(line.text)
-        except ValueError as error:
-            line.reject("bad_cell", str(error))
-            continue
-        if not header or cells == header:
-            header = cells
-            line.ignore()
-        elif len(cells) != len(header):
-            line.reject("wrong_columns", f"{len(cells)} cells where the header has {len(header)}: cut off?")
-        else:
-            yield line, dict(zip(header, cells, strict=True))
+    """Rows of a table that pandas wrote: its header begins with the nameless column of row numbers."""
+    for line, row in named_rows(source, out, lambda cells: cells[0] == "" and len(cells) > 1, member=member):
+        row.pop("", None)
+        yield line, row
 
 
 def _read_samples(source: Source, member: str, out: Records, run: _Run) -> None:
     for line, row in _rows(source, member, out):
-        row.pop("", None)
         try:
             time = to_utc(datetime.fromisoformat(row.pop("time", "")), source.timezone)
         except ValueError:
@@ -157,7 +143,6 @@ def _read_means(source: Source, member: str, out: Records, run: _Run) -> None:
     # The oldest layout: some columns of the samples once more, without times. They are only worth rows of
     # their own where the samples are missing.
     for line, row in _rows(source, member, out):
-        row.pop("", None)
         try:
             values = numbers(list(row.values()))
         except ValueError as error:

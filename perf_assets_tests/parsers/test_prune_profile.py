@@ -157,7 +157,7 @@ def test_counters(tmp_path):
     )
     assert reading.run["device"] == "Tesla P40 (0)"
     rejected = [(row["member"], row["line_number"], row["reason"]) for row in reading.rows("rejected_lines")]
-    assert rejected == [("nvprof_data.csv", 5, "bad_cell"), ("nvprof_data.csv", 6, "bad_cell")]
+    assert rejected == [("nvprof_data.csv", 5, "bad_row"), ("nvprof_data.csv", 6, "bad_cell")]
 
 
 def test_broken_lines(tmp_path):
@@ -167,7 +167,7 @@ def test_broken_lines(tmp_path):
     assert sorted(rejected) == [
         ("full_system_stats.csv", 4, "bad_time"),
         ("full_system_stats.csv", 5, "bad_cell"),
-        ("full_system_stats.csv", 6, "wrong_columns"),
+        ("full_system_stats.csv", 6, "bad_row"),
         ("system_stats.csv", 6, "bad_cell"),
         ("system_stats.csv", 7, "wrong_columns"),
     ]

@@ -46,7 +46,7 @@ def test_legacy_experiment(tmp_path):
         "memory_consumption",
         "flops",
     }
-    assert [row["reason"] for row in reading.rows("rejected_lines")] == ["wrong_columns", "bad_cell"]
+    assert [row["reason"] for row in reading.rows("rejected_lines")] == ["bad_row", "bad_cell"]
 
 
 @pytest.mark.parametrize(
