@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from perf_assets.paths import NoDataFolderError, data_paths
+from perf_assets.settings import SettingError
 
 EXIT_REFUSED = 3
 """Exit code when everything was read but some drop was not taken in."""
@@ -23,18 +24,17 @@ def cli() -> None:
 @cli.command()
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 def ingest(paths: tuple[Path, ...]) -> None:
-    """Take in all pending drops, or first copy PATHS (files and folders from elsewhere) into drops.
+    """Take in all pending drops, or just PATHS: files and folders, copied into drops first if they lie elsewhere.
 
     Exits with 0, or with 3 when some drop could not be taken in.
     """
     from perf_assets import ingest as library
 
     folder = data_paths()
-    if paths:
-        library.copy_in(paths, folder)
+    only = library.copy_in(paths, folder) if paths else None
     with _progress() as progress:
         report = library.ingest(
-            folder, progress, on_wait=lambda pid: _say(f"process {pid} is ingesting; waiting")
+            folder, progress, lambda pid: _say(f"process {pid} is ingesting; waiting"), only
         )
     _print_report(report)
     sys.exit(EXIT_REFUSED if report.count("rejected") + report.count("unsupported") else 0)
@@ -111,7 +111,7 @@ def main() -> None:
     """Run the command line; errors of ours are one line, not a traceback."""
     try:
         cli()
-    except NoDataFolderError as error:
+    except (NoDataFolderError, SettingError) as error:
         raise SystemExit(f"perf-assets: {error}") from error
 
 

@@ -11,7 +11,7 @@ it is interrupted; running it twice, or with the drops in another order, gives t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from typing import Any
 
 from perf_assets.drops import raw
 from perf_assets.drops.ledger import INGESTED, REJECTED, UNSUPPORTED, Entry, Ledger
-from perf_assets.drops.scan import Drop, is_settled, scan, settle_s
+from perf_assets.drops.scan import Drop, is_settled, lies_in, scan, settle_s, shown_path
 from perf_assets.parsers import registry
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Source, UnreadableSourceError
@@ -73,11 +73,16 @@ def ingest(
     paths: DataPaths,
     progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
+    only: Sequence[Path] | None = None,
 ) -> IngestReport:
-    """Take in, parse and publish whatever is pending. Waits for another ingest to end."""
+    """Take in, parse and publish whatever is pending. Waits for another ingest to end.
+
+    ``only`` takes in no more than these files and folders under drops; the rest stays pending.
+    """
+    places = None if only is None else [shown_path(path, paths.drops) for path in only]
     with exclusive(paths.lock, on_wait):
         ledger, report = _begin(paths), IngestReport()
-        _take_in(paths, ledger, report, progress)
+        _take_in(paths, ledger, report, progress, places)
         _read_pending(paths, ledger, report, progress)
         report.publication = publish(paths, ledger)
         return report
@@ -118,10 +123,21 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _take_in(paths: DataPaths, ledger: Ledger, report: IngestReport, progress: Progress | None) -> None:
+def _take_in(
+    paths: DataPaths,
+    ledger: Ledger,
+    report: IngestReport,
+    progress: Progress | None,
+    places: list[str] | None = None,
+) -> None:
     drops, oddities = _settled_scan(paths)
     signatures = {path: entry.signature for path, entry in ledger.current().items()}
-    changed = [drop for drop in drops if signatures.get(drop.path) != drop.signature]
+    changed = [
+        drop
+        for drop in drops
+        if signatures.get(drop.path) != drop.signature
+        and (places is None or any(lies_in(drop, place) for place in places))
+    ]
     for done, drop in enumerate(changed):
         if progress is not None:
             progress("taking in", done, len(changed))
@@ -229,9 +245,10 @@ def _why_unsupported(text: str) -> str:
 
 
 def copy_in(outside: Iterable[Path], paths: DataPaths) -> list[Path]:
-    """Copy files and folders from elsewhere into drops, so that their origin stays on record.
+    """Copy files and folders from elsewhere into drops; returns where each of them lies there.
 
-    They land in ``drops/<name>``, or ``<name>-2`` and so on where that is taken by something else.
+    They land in ``drops/<name>``, or ``<name>-2`` and so on where that is taken by something else; what lies under
+    drops already stays where it is.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -245,6 +262,7 @@ def copy_in(outside: Iterable[Path], paths: DataPaths) -> list[Path]:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
         if path.is_relative_to(paths.drops):
+            copied.append(path)
             continue
         target, number = paths.drops / path.name, 1
         while target.exists() and not (

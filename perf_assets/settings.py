@@ -8,17 +8,21 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 TIMEZONE_VARIABLE = "PERF_ASSETS_TIMEZONE"
 
 
+class SettingError(ValueError):
+    """A setting that cannot be used: the message names it and says what can."""
+
+
 def local_timezone() -> str:
     """The zone of local times in logs that name none: ``PERF_ASSETS_TIMEZONE``, by default UTC.
 
     Raises:
-        ValueError: there is no such zone.
+        SettingError: there is no such zone.
     """
     name = os.environ.get(TIMEZONE_VARIABLE, "UTC")
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(
+        raise SettingError(
             f"{TIMEZONE_VARIABLE}={name!r} is no time zone; use a name like Europe/Berlin"
         ) from error
     return name

@@ -299,8 +299,9 @@ class TestByHand:
         outside = tmp_path / "outside"
         (outside / "deep").mkdir(parents=True)
         (outside / "deep" / "poll.csv").write_text(POLL_HEADER + poll_rows(0, 3))
-        copy_in([outside, outside / "deep" / "poll.csv"], data)
-        copy_in([outside / "deep" / "poll.csv"], data)
+        placed = copy_in([outside, outside / "deep" / "poll.csv"], data)
+        assert placed == [data.drops / "outside", data.drops / "poll.csv"]
+        assert copy_in([outside / "deep" / "poll.csv", placed[0]], data) == [placed[1], placed[0]]
         assert {drop.path for drop in scan(data.drops)[0]} == {"outside/deep/poll.csv", "poll.csv"}
         with pytest.raises(FileNotFoundError):
             copy_in([tmp_path / "absent"], data)
@@ -312,3 +313,25 @@ class TestByHand:
         assert pending(data) == []
         assert not data.database.exists()
         assert [entry.status for entry in ingest(data).read] == ["ingested"]
+
+    def test_only_what_is_named(self, data):
+        for name in ("a/poll.csv", "a/b/poll.csv", "ab/poll.csv", "c.csv"):
+            write(data, name, POLL_HEADER + poll_rows(len(name), 3))
+        run_folder = data.drops / "run" / "resnet-l1_unstructured-0.1"
+        run_folder.mkdir(parents=True)
+        (run_folder / "system_stats.csv").write_text(",0\nacc,70.0\n")
+        assert [entry.path for entry in ingest(data, only=[data.drops / "a"]).read] == [
+            "a/b/poll.csv",
+            "a/poll.csv",
+        ]
+        assert [entry.path for entry in ingest(data, only=[run_folder / "system_stats.csv"]).read] == [
+            "run/resnet-l1_unstructured-0.1"
+        ]
+        assert [entry.path for entry in ingest(data).read] == ["ab/poll.csv", "c.csv"]
+
+    def test_run_directory_that_is_the_drops_folder_itself(self, data):
+        (data.drops / "system_stats.csv").write_text(",0\nacc,70.0\nmodel_name,vgg16\n")
+        ingest(data)
+        assert sql(
+            data, "SELECT path, model, accuracy_pct FROM cleaned_runs JOIN source_files USING (file_id)"
+        ) == [(".", "vgg16", 70.0)]

@@ -82,6 +82,11 @@ def scan(drops: Path) -> tuple[list[Drop], list[Oddity]]:
     return sorted(found, key=lambda drop: drop.path), sorted(odd, key=lambda oddity: oddity.path)
 
 
+def lies_in(drop: Drop, place: str) -> bool:
+    """Is the drop this file, in this folder, or a run directory with this file? ``place`` is a path under drops."""
+    return f"{drop.path}/".startswith(f"{place}/") or place.startswith(f"{drop.path}/") or place == "."
+
+
 def shown_path(path: Path, drops: Path) -> str:
     """A path under drops as text that any database holds."""
     return os.fsencode(path.relative_to(drops)).decode("utf-8", "backslashreplace")
@@ -122,7 +127,7 @@ def _scan_folder(folder: Path, drops: Path) -> Iterator[Drop | Oddity | Path]:
         else:
             yield Oddity(shown, "unsupported", "neither a file nor a directory; remove it")
     for members, keys in registry.directory_members().values():
-        if folder != drops and any(key in files for key in keys):
+        if any(key in files for key in keys):
             yield _drop(
                 shown_path(folder, drops), {name: files.pop(name) for name in members if name in files}
             )

@@ -95,6 +95,13 @@ def test_no_data_folder_is_a_clear_error(tmp_path):
     assert "PERF_ASSETS_DATA" in done.stderr
 
 
+def test_unusable_timezone_is_a_clear_error(project):
+    done = run(project, "perf-assets", "ingest", PERF_ASSETS_TIMEZONE="Europe/Atlantis")
+    assert done.returncode == 1
+    assert "PERF_ASSETS_TIMEZONE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_another_data_folder(project, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "drops").mkdir(parents=True)
