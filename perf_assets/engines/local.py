@@ -101,7 +101,8 @@ def _is_running(job_id: str) -> bool:
     pid, _, started = job_id.partition("-")
     with contextlib.suppress(ChildProcessError):
         os.waitpid(int(pid), os.WNOHANG)  # collects it where we are its parent
-    return _start_time(int(pid)) == started
+    # Without a start time it had ended before it could be looked at.
+    return bool(started) and _start_time(int(pid)) == started
 
 
 def _start_time(pid: int) -> str:

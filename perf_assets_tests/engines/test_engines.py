@@ -203,6 +203,15 @@ print('done')
             run_job(engine, job(tmp_path, "pass", name="two words; rm"))
 
 
+def test_local_job_that_has_ended_before_anybody_looks(tmp_path):
+    """Its process is gone, and with it the start time that tells its pid from a recycled one."""
+    engine = LocalEngine()
+    (tmp_path / "exit_code").write_text("5\n")
+    assert engine.poll("999999999-", tmp_path) == Status(State.FAILED, exit_code=5, host=os.uname().nodename)
+    for number in range(30):
+        run_job(engine, Job(f"pa-short-{number}", ["true"], tmp_path / str(number)))
+
+
 def test_local_command_that_is_not_there(tmp_path):
     with pytest.raises(JobFailedError, match="exit code 127"):
         run_job(LocalEngine(), Job("pa-absent", ["/no/such/program"], tmp_path / "work"))
