@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from perf_assets.parsers.poll_log import PollFormat, PollReader, parse_date_command_time
+from perf_assets.parsers.poll_log import PollFormat, PollReader
+from perf_assets.parsers.poll_times import parse_date_command_time
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Head, Source
 
