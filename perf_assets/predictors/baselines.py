@@ -4,8 +4,8 @@
 plain target (arXiv 2108.05580). ``ai3``: features after those of ai3's predictors (sizes of the network or layer,
 device facts, algorithm; for layers the network's input size as they use it) under boosted trees on the log of the
 target; histogram boosting of scikit-learn stands in for the boosting libraries that they use. ``roofline``: the
-larger of arithmetic at peak and traffic at full bandwidth, one factor fitted. ``tdp_times_time``: energy as measured
-time at thermal design power, one factor fitted. ``constant``: the median.
+larger of arithmetic at peak and traffic at full bandwidth, one factor fitted. ``tdp_times_time``: energy as thermal
+design power times predicted time. ``constant``: the median.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def roofline(train: Design, held: Design, y: np.ndarray) -> np.ndarray:
 
 
 def tdp_times_time(train: Design, held: Design, y: np.ndarray) -> np.ndarray:
-    """Measured latency at thermal design power; it is given the held-out rows' latency, which ours is not."""
-    factor = np.median(y / _tdp_j(train.frame))
-    return _tdp_j(held.frame) * float(factor)
+    """Thermal design power times the time that ai3's features predict: nothing is fitted to energy."""
+    times_ms = _boosted(_ai3_features(train), _ai3_features(held), train.frame["latency_ms"].to_numpy(float))
+    return times_ms / 1000 * np.array([device_facts(name).tdp_w for name in held.frame["device"]])
 
 
 def constant(train: Design, held: Design, y: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def baselines_of(target: str, tool: str) -> dict[str, Baseline]:
     peers: dict[str, Baseline] = {"perf4sight": perf4sight} if family_of(tool) == "device" else {"ai3": ai3}
     if target == "latency":
         peers["roofline"] = roofline
-    if target == "energy":
+    if target == "energy" and family_of(tool) == "host_staged":
         peers["tdp_times_time"] = tdp_times_time
     return peers | {"constant": constant}
 
@@ -79,18 +79,15 @@ def _roofline_ms(design: Design) -> np.ndarray:
     facts = [device_facts(name) for name in frame["device"]]
     if "macs_1x1_g" in terms:
         macs = terms[["macs_1x1_g", "macs_3x3_g", "macs_3x3_strided_g", "macs_large_g"]].sum(axis=1)
-        moved = terms[[name for name in terms if name.startswith("traffic_") and "columns" not in name]].sum(axis=1)
+        moved = terms[[name for name in terms if name.startswith("traffic_") and "columns" not in name]].sum(
+            axis=1
+        )
     else:
         macs = terms[[name for name in terms if name.startswith("macs_")]].sum(axis=1)
         moved = terms[["copy_in_mib", "copy_out_mib", "copy_weight_mib"]].sum(axis=1)
     arithmetic = 2 * macs.to_numpy() / np.array([fact.peak_fp32_tflops for fact in facts])
     traffic = moved.to_numpy() * 2**20 / 1e6 / np.array([fact.memory_bandwidth_gbps for fact in facts])
     return np.maximum(arithmetic, traffic)
-
-
-def _tdp_j(frame: pd.DataFrame) -> np.ndarray:
-    watts = np.array([device_facts(name).tdp_w for name in frame["device"]])
-    return np.maximum(frame["latency_ms"].to_numpy(float) / 1000 * watts, 1e-9)
 
 
 def _facts(frame: pd.DataFrame) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ features only: they cannot extrapolate sizes, and need not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from perf_assets.predictors.devices import Device, device_facts
 
 TREES = 300
 SEED = 0
-PULLS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1)
+PULLS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
 """Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
 FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
@@ -68,19 +68,23 @@ def _device_prior(facts: Device, passes: int) -> Prior:
 
 
 def _staged_prior(facts: Device) -> Prior:
-    """Copies from pageable memory reach 6-7 GB/s, five allocations 0.2 ms, a few cores 10 GB/s."""
+    """Copies from pageable memory reach 6-7 GB/s, five allocations 0.2 ms, a few cores 10 GB/s,
+    or three times that where they only read."""
     copy, host = 2**20 / 1e6 / 6.5, 2**20 / 1e6 / 10
     mac = 2 / facts.peak_fp32_tflops
-    prior: Prior = {name: ("copies", copy) for name in ("copy_in_mib", "copy_out_mib", "copy_weight_mib")}
+    prior: Prior = dict.fromkeys(("copy_in_mib", "copy_out_mib", "copy_weight_mib"), ("copies", copy))
     prior |= {"launches": ("launches", 0.2), CONSTANT: ("constant", 1.0)}
-    prior |= {name: ("host", host) for name in ("host_elementwise_mib", "host_concat_mib", "host_linear_mib")}
+    prior |= dict.fromkeys(("host_elementwise_mib", "host_concat_mib"), ("host", host))
+    prior["host_linear_mib"] = ("linear", host / 3)
     from perf_assets.predictors.design import ALGORITHMS
 
     for algorithm in (name.replace(" ", "_") for name in ALGORITHMS):
-        # The share of peak that single images reach, and a pass over the weights for algorithms that transform them.
+        # Single images reach half of peak. Transformed weights are written and read in memory that is allocated
+        # for each call, at some tenth of the bandwidth.
+        transforms = algorithm.startswith(("fft", "winograd"))
+        moved = 2 * 2**20 / 1e6 / facts.memory_bandwidth_gbps * (10 if transforms else 0.1)
         prior[f"macs_{algorithm}_g"] = (f"arithmetic_{algorithm}", 2 * mac)
-        transforms = algorithm in ("fft", "fft_tiling", "winograd_nonfused")
-        prior[f"transform_{algorithm}_mib"] = (f"arithmetic_{algorithm}", 0.1 * copy if transforms else 0.01 * copy)
+        prior[f"transform_{algorithm}_mib"] = (f"arithmetic_{algorithm}", moved)
     return prior
 
 
@@ -179,7 +183,10 @@ class CostModel:
     forest: Forest | None
     cap: float = np.inf
     pull: float = 0.0
-    adaption: dict[str, Any] = field(default_factory=lambda: {"factor": 1.0})
+    trust: float = 1.0
+    """How much of the trees' factor is believed, 0-1: as much as helped on groups that were left out."""
+    factor: float = 1.0
+    """What measured points of a new network or device have taught since."""
 
     def physics(self, terms: pd.DataFrame) -> np.ndarray:
         """The sum of costs alone, shape (n,)."""
@@ -187,10 +194,13 @@ class CostModel:
 
     def uncapped(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
         """Predictions without the cap: what memory would be needed if there were enough of it."""
-        cost = self.physics(terms) * self.adaption["factor"]
-        if self.forest is not None:
-            cost = cost * np.exp(self.forest.predict(shape[self.features].to_numpy()))
-        return cost
+        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape)) * self.factor
+
+    def log_residual(self, shape: pd.DataFrame) -> np.ndarray:
+        """The trees' logarithm of what physics leaves, shape (n,)."""
+        if self.forest is None:
+            return np.zeros(len(shape))
+        return self.forest.predict(shape[self.features].to_numpy())
 
     def predict(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
         """Predictions in the target's unit, shape (n,)."""
@@ -239,7 +249,9 @@ def fit_cost_model(
         rest = np.log(y / (x @ coefficients))
         leaf = max(2, len(y) // 4000)
         forest = Forest.of(
-            ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2).fit(shape.to_numpy(np.float32), rest)
+            ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2).fit(
+                shape.to_numpy(np.float32), rest
+            )
         )
     return CostModel(names, coefficients, features, forest, float(y.max()) if capped else np.inf, pull)
 
@@ -247,25 +259,31 @@ def fit_cost_model(
 def out_of_group(
     fit: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]], groups: np.ndarray, folds: int = 6
 ) -> np.ndarray:
-    """Predictions for every row by a model that saw nothing of its group, shape (n,).
+    """Predictions for every row by a model that saw nothing of its group, of the shape that predictions have.
 
     Args:
         fit: takes a mask of training rows, gives a function from a mask of rows to their predictions.
         groups: shape (n,); more than ``folds`` of them share folds. NaN is returned where there is one alone.
     """
     names = pd.unique(groups)
-    predictions = np.full(len(groups), np.nan)
     if len(names) < 2:
-        return predictions
+        return np.full(len(groups), np.nan)
     fold_of = {name: number % folds for number, name in enumerate(names)}
     fold = np.array([fold_of[name] for name in groups])
+    predictions: np.ndarray | None = None
     for number in np.unique(fold):
         held = fold == number
-        predictions[held] = fit(~held)(held)
+        part = fit(~held)(held)
+        if predictions is None:
+            predictions = np.full((len(groups), *part.shape[1:]), np.nan)
+        predictions[held] = part
+    assert predictions is not None
     return predictions
 
 
-def _best_pull(x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray) -> float:
+def _best_pull(
+    x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray
+) -> float:
     """The pull under which groups that were left out are predicted best; a middling one where there is one group."""
     if len(pd.unique(groups)) < 2:
         return 0.05
@@ -316,7 +334,7 @@ def relative_errors_pct(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
 def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A model as plain values and arrays."""
     values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
-              "pull": model.pull, "adaption": model.adaption, "has_forest": model.forest is not None}  # fmt: skip
+              "pull": model.pull, "trust": model.trust, "factor": model.factor, "has_forest": model.forest is not None}  # fmt: skip
     arrays = {"coefficients": model.coefficients}
     if model.forest is not None:
         arrays |= {f"forest_{name}": array for name, array in model.forest.arrays().items()}
@@ -330,4 +348,4 @@ def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Cos
         forest = Forest(*(arrays[f"forest_{name}"] for name in Forest.__dataclass_fields__))
     cap = np.inf if values["cap"] is None else float(values["cap"])
     return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forest, cap,
-                     float(values["pull"]), dict(values["adaption"]))  # fmt: skip
+                     float(values["pull"]), float(values["trust"]), float(values["factor"]))  # fmt: skip

@@ -124,7 +124,9 @@ class NetworkTables:
         """Pruning ratios of which there are shapes."""
         return sorted(self._known.get(network, [0.0]))
 
-    def get(self, network: str, pruning_ratio: float = 0.0, input_size: int | None = None) -> dict[str, np.ndarray]:
+    def get(
+        self, network: str, pruning_ratio: float = 0.0, input_size: int | None = None
+    ) -> dict[str, np.ndarray]:
         """Columns of the layer table as arrays, see :func:`analytic.layer_arrays`.
 
         Raises:
@@ -217,7 +219,10 @@ class Design:
     def rows(self, chosen: np.ndarray) -> Design:
         """The chosen rows: a mask, or positions."""
         chosen = np.flatnonzero(chosen) if np.asarray(chosen).dtype == bool else np.asarray(chosen)
-        parts = (part.iloc[chosen].reset_index(drop=True) for part in (self.frame, self.terms, self.shape, self.perf4sight))
+        parts = (
+            part.iloc[chosen].reset_index(drop=True)
+            for part in (self.frame, self.terms, self.shape, self.perf4sight)
+        )
         return Design(*parts, self.skipped)
 
     def __len__(self) -> int:
@@ -252,22 +257,38 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
         device = device_terms(arrays, batch)
         costs = memory | (staged_terms(arrays, batch, str(algorithm)) if staged else device)
         peer = analytic.perf4sight_features(arrays, batch, str(stage)) if with_peer else {}
-        parts.append((group.index.to_numpy(), pd.DataFrame(costs), shape_features(memory, device, batch), pd.DataFrame(peer)))
+        shape = shape_features(memory, device, batch)
+        if staged:
+            shape = shape.assign(
+                **{f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in ALGORITHMS}
+            )
+        parts.append(
+            (group.index.to_numpy(), pd.DataFrame(costs), shape, pd.DataFrame(peer, index=range(len(group))))
+        )
     if not parts:
         empty = pd.DataFrame()
         return Design(frame.iloc[:0].reset_index(drop=True), empty, empty, empty, skipped)
     order = np.concatenate([part[0] for part in parts])
     back = np.argsort(order, kind="stable")
     terms, shape, peer = (
-        pd.concat([part[i] for part in parts], ignore_index=True).iloc[back].reset_index(drop=True) for i in (1, 2, 3)
+        pd.concat([part[i] for part in parts], ignore_index=True).iloc[back].reset_index(drop=True)
+        for i in (1, 2, 3)
     )
-    return Design(frame.loc[np.sort(order)].reset_index(drop=True), terms.fillna(0.0), shape, peer, skipped)
+    kept = frame.loc[np.sort(order)].reset_index(drop=True)
+    return Design(kept, terms.fillna(0.0), shape.fillna(0.0), peer, skipped)
 
 
 def complete_keys(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with every column of :data:`KEYS`, filled with what is usual, and a fresh index."""
     frame = frame.reset_index(drop=True).copy()
-    usual = {"tool": "", "pruning_ratio": 0.0, "device": "", "stage": "training", "algorithm": "", "input_size": 0}
+    usual = {
+        "tool": "",
+        "pruning_ratio": 0.0,
+        "device": "",
+        "stage": "training",
+        "algorithm": "",
+        "input_size": 0,
+    }
     for name, value in usual.items():
         if name not in frame:
             frame[name] = value
@@ -296,7 +317,9 @@ def memory_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray, stage: str
         inputs = np.nan_to_num(arrays["in_channels"] * arrays["in_hw"] ** 2)
         activation = (inputs + elements).max()
     else:
-        kept = np.select([kind == "conv", kind == "batchnorm", kind == "maxpool", kind == "avgpool"], [1, 1, 3, 1], 0)
+        kept = np.select(
+            [kind == "conv", kind == "batchnorm", kind == "maxpool", kind == "avgpool"], [1, 1, 3, 1], 0
+        )
         activation = (kept * elements).sum()
     i, o, k, s, n, m, g = conv
     e = i / g
@@ -362,13 +385,17 @@ def device_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray) -> dict[st
         "traffic_columns_out_mib": total(m**2 * k**2 * o, matrix, MIB_PER_FLOAT),
         "traffic_batchnorm_mib": total(elements, kind == "batchnorm", MIB_PER_FLOAT),
         "traffic_activation_mib": total(elements, plain, MIB_PER_FLOAT),
-        "traffic_pool_mib": total(np.nan_to_num(arrays["in_channels"] * arrays["in_hw"] ** 2) + elements, pooled, MIB_PER_FLOAT),
+        "traffic_pool_mib": total(
+            np.nan_to_num(arrays["in_channels"] * arrays["in_hw"] ** 2) + elements, pooled, MIB_PER_FLOAT
+        ),
         "traffic_parameter_mib": np.full(len(batch), arrays["params"][all_layers].sum() * MIB_PER_FLOAT),
         "launches": np.full(len(batch), float((kind == "conv").sum())),
     }
 
 
-def staged_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray, algorithm: str) -> dict[str, np.ndarray]:
+def staged_terms(
+    arrays: Mapping[str, np.ndarray], batch: np.ndarray, algorithm: str
+) -> dict[str, np.ndarray]:
     """Terms of time where the host stages each convolution: shape (n,) each, sums over the network."""
     layers = staged_layer_terms(arrays, np.ones(len(arrays["kind"])), algorithm)
     per_image = {name: np.nansum(values) for name, values in layers.items()}
@@ -377,7 +404,9 @@ def staged_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray, algorithm:
     inputs = np.nan_to_num(arrays["in_channels"] * arrays["in_hw"] ** 2)
     host = np.isin(kind, ("relu", "batchnorm", "maxpool", "avgpool", "add"))
     fixed = {"copy_weight_mib", "launches", *(name for name in per_image if name.startswith("transform_"))}
-    terms = {name: (np.ones(len(batch)) if name in fixed else batch) * value for name, value in per_image.items()}
+    terms = {
+        name: (np.ones(len(batch)) if name in fixed else batch) * value for name, value in per_image.items()
+    }
     return terms | {
         "host_elementwise_mib": batch * ((inputs + elements)[host].sum() * MIB_PER_FLOAT),
         "host_concat_mib": batch * (2 * elements[kind == "concat"].sum() * MIB_PER_FLOAT),
@@ -390,7 +419,10 @@ def staged_layer_terms(
 ) -> dict[str, np.ndarray]:
     """The same for each layer by itself: shape (layers,), zero for what is no convolution."""
     conv = arrays["kind"] == "conv"
-    i, o, k, n, m = (np.nan_to_num(arrays[name]) for name in ("in_channels", "out_channels", "kernel_size", "in_hw", "out_hw"))
+    i, o, k, n, m = (
+        np.nan_to_num(arrays[name])
+        for name in ("in_channels", "out_channels", "kernel_size", "in_hw", "out_hw")
+    )
     e = i / arrays["groups"]
     weights = o * e * k**2 * MIB_PER_FLOAT
     terms = {
@@ -402,13 +434,32 @@ def staged_layer_terms(
     for name in ALGORITHMS:
         own = float(name == algorithm)
         terms[f"macs_{name.replace(' ', '_')}_g"] = own * batch * np.nan_to_num(arrays["macs"]) * 1e-9
-        terms[f"transform_{name.replace(' ', '_')}_mib"] = own * weights
+        terms[f"transform_{name.replace(' ', '_')}_mib"] = own * _transformed_mib(name, i, o, e, k, n)
     return {name: np.where(conv, values, 0.0) for name, values in terms.items()}
 
 
-def shape_features(memory: Mapping[str, np.ndarray], device: Mapping[str, np.ndarray], batch: np.ndarray) -> pd.DataFrame:
+def _transformed_mib(
+    algorithm: str, i: np.ndarray, o: np.ndarray, e: np.ndarray, k: np.ndarray, n: np.ndarray
+) -> np.ndarray:
+    """Weights as an algorithm transforms them anew in each call, in MiB.
+
+    FFT has a complex plane for each pair of channels, padded to the image, or to 32 x 32 tiles; Winograd
+    F(4x4, 3x3) has 36 points.
+    """
+    padded = np.ceil((n + k - 1) / 8) * 8
+    points = {"fft": padded * (padded + 2), "fft tiling": np.full(len(k), 32.0 * 34)}.get(algorithm)
+    if points is None:
+        points = np.full(len(k), 36.0) if algorithm.startswith("winograd") else k**2
+    return np.where(k > 1, points, 1.0) * o * e * MIB_PER_FLOAT
+
+
+def shape_features(
+    memory: Mapping[str, np.ndarray], device: Mapping[str, np.ndarray], batch: np.ndarray
+) -> pd.DataFrame:
     """Scale-free features: what share of the work is of which kind, and logarithms of sizes."""
-    kinds = [name for name in device if name.startswith("macs_") and "tiles" not in name and "winograd" not in name]
+    kinds = [
+        name for name in device if name.startswith("macs_") and "tiles" not in name and "winograd" not in name
+    ]
     # Depthwise work counts by its bytes here as everywhere.
     macs = np.maximum(sum(device[name] for name in kinds), 1e-9)
     activation = np.maximum(memory["activation_mib"], 1e-9)
@@ -449,7 +500,7 @@ def layer_design(layers: pd.DataFrame, tables: NetworkTables) -> Design:
         chosen = {name: values[rows] for name, values in arrays.items()}
         batch = group["batch_size"].astype("Float64").fillna(1).to_numpy(float)
         columns = pd.DataFrame(staged_layer_terms(chosen, batch, str(algorithm)))
-        frames.append(group.assign(in_hw=chosen["in_hw"], out_hw=chosen["out_hw"], groups=chosen["groups"],
+        frames.append(group.assign(tool="ai3", stage="inference", pruning_ratio=0.0, in_hw=chosen["in_hw"], out_hw=chosen["out_hw"], groups=chosen["groups"],
                                    stride=chosen["stride"], padding=chosen["padding"]))  # fmt: skip
         terms.append(columns)
         shapes.append(_layer_shape(columns, chosen))

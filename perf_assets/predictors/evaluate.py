@@ -70,9 +70,13 @@ def leaks(train: Design, held: Design) -> list[str]:
     keys += [name for name in ("layer",) if name in train.frame]
     both = train.frame[keys].merge(held.frame[keys], on=keys, how="inner")
     if len(both):
-        found.append(f"{len(both)} configurations are in training and held out, such as {both.iloc[0].to_dict()}")
+        found.append(
+            f"{len(both)} configurations are in training and held out, such as {both.iloc[0].to_dict()}"
+        )
     everything = pd.concat([train.frame, held.frame], ignore_index=True)
-    columns = pd.concat([pd.concat([part.terms, part.shape], axis=1) for part in (train, held)], ignore_index=True)
+    columns = pd.concat(
+        [pd.concat([part.terms, part.shape], axis=1) for part in (train, held)], ignore_index=True
+    )
     for measure in [column for column, _ in MEASURES.values() if column in everything]:
         y = everything[measure].to_numpy(float)
         known = np.isfinite(y)
@@ -121,7 +125,9 @@ class _Held:
             values = [getattr(part, name) for part in parts]
             return None if any(value is None for value in values) else np.concatenate(values)
 
-        return cls(together("y"), together("predicted"), together("lower"), together("upper"), together("abstain"))
+        return cls(
+            together("y"), together("predicted"), together("lower"), together("upper"), together("abstain")
+        )
 
     def score(self) -> dict[str, Any]:
         return score_row(self.predicted, self.y, lower=self.lower, upper=self.upper, abstain=self.abstain)
@@ -130,7 +136,9 @@ class _Held:
 Fit = Callable[[Design, str, str], Fitted]
 
 
-def score_target(design: Design, target: str, device: str, *, fit: Fit = fit_predictor) -> list[dict[str, Any]]:
+def score_target(
+    design: Design, target: str, device: str, *, fit: Fit = fit_predictor
+) -> list[dict[str, Any]]:
     """Scores of ours and of the peers on every split of one device's rows.
 
     Args:
@@ -164,7 +172,14 @@ def score_target(design: Design, target: str, device: str, *, fit: Fit = fit_pre
             held_by.setdefault((fold.split, name), []).append((fold.group, result))
     rows = []
     for (split, method), parts in held_by.items():
-        base = {"target": target, "device": device, "stage": stage, "method": method, "split": split, "snapshot": snapshot}
+        base = {
+            "target": target,
+            "device": device,
+            "stage": stage,
+            "method": method,
+            "split": split,
+            "snapshot": snapshot,
+        }
         rows += [base | {"group": group, **result.score()} for group, result in parts if len(parts) > 1]
         rows.append(base | {"group": "all", **_Held.joined([result for _, result in parts]).score()})
     return rows
@@ -206,8 +221,15 @@ def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[
     for (split, method), parts in wrong.items():
         base = {"target": "oom", "device": device, "stage": str(frame["stage"].iloc[0]), "method": method,
                 "split": split, "snapshot": snapshot_of(design, "oom")}  # fmt: skip
-        groups = [*parts, ("all", np.concatenate([part for _, part in parts]))] if len(parts) > 1 else [("all", parts[0][1])]
-        rows += [base | {"group": group, "n": len(part), "mape": float(part.mean() * 100)} for group, part in groups]
+        groups = (
+            [*parts, ("all", np.concatenate([part for _, part in parts]))]
+            if len(parts) > 1
+            else [("all", parts[0][1])]
+        )
+        rows += [
+            base | {"group": group, "n": len(part), "mape": float(part.mean() * 100)}
+            for group, part in groups
+        ]
     return rows
 
 
@@ -222,7 +244,9 @@ def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(edges[best[len(best) // 2]])
 
 
-def shuffled_target_score(design: Design, target: str, grouped_by: str = "model", *, fit: Fit = fit_predictor) -> tuple[float, float]:
+def shuffled_target_score(
+    design: Design, target: str, grouped_by: str = "model", *, fit: Fit = fit_predictor
+) -> tuple[float, float]:
     """Error in percent on held-out rows after fitting on the true and on shuffled training values.
 
     A predictor that learns from its training rows must be far worse on shuffled ones: where it is not, held-out

@@ -56,19 +56,29 @@ class Hull:
     def of(cls, shape: pd.DataFrame, algorithms: pd.Series) -> Hull:
         """The hull of training rows."""
         values = shape.to_numpy(float)
-        return cls(list(shape.columns), values.min(axis=0), values.max(axis=0), sorted(set(algorithms.astype(str))))
+        return cls(
+            list(shape.columns), values.min(axis=0), values.max(axis=0), sorted(set(algorithms.astype(str)))
+        )
 
     def outside(self, shape: pd.DataFrame, algorithms: pd.Series) -> list[str]:
         """Why each row lies outside: a text a row, empty for rows inside."""
         values = shape[self.features].to_numpy(float)
         is_log = np.array([name.startswith("log_") for name in self.features])
-        margin = np.where(is_log, np.maximum(LOG_MARGIN, MARGIN * (self.high - self.low)), MARGIN * np.maximum(self.high - self.low, 0.05))
+        margin = np.where(
+            is_log,
+            np.maximum(LOG_MARGIN, MARGIN * (self.high - self.low)),
+            MARGIN * np.maximum(self.high - self.low, 0.05),
+        )
         below, above = values < self.low - margin, values > self.high + margin
         names = np.array(self.features)
         reasons = []
         for row, algorithm in enumerate(algorithms.astype(str)):
-            parts = [f"{name} below" for name in names[below[row]]] + [f"{name} above" for name in names[above[row]]]
+            parts = [f"{name} below" for name in names[below[row]]] + [
+                f"{name} above" for name in names[above[row]]
+            ]
             if algorithm not in self.algorithms:
                 parts.insert(0, f"algorithm {algorithm!r} was never measured")
-            reasons.append(", ".join(parts[:3]) + (" what was learnt from" if parts and "never" not in parts[-1] else ""))
+            reasons.append(
+                ", ".join(parts[:3]) + (" what was learnt from" if parts and "never" not in parts[-1] else "")
+            )
         return reasons

@@ -20,6 +20,7 @@ from perf_assets.predictors.design import KEYS, MEASURES, Design, family_of
 from perf_assets.predictors.intervals import Conformal, Hull
 
 OURS = "perf_assets"
+TRUSTS = (1.0, 0.5, 0.0)
 CALIBRATION_TREES = 60
 """Trees of the out-of-group fits, which only calibrate."""
 
@@ -103,7 +104,11 @@ class Fitted:
 
     def out_of_memory(self, design: Design) -> np.ndarray:
         """Probability of each row to run out of memory: a logistic curve around the limit, shape (n,)."""
-        distance = np.log(self._needed(design) / self.limit) / self.limit_spread if np.isfinite(self.limit) else np.full(len(design), -np.inf)
+        distance = (
+            np.log(self._needed(design) / self.limit) / self.limit_spread
+            if np.isfinite(self.limit)
+            else np.full(len(design), -np.inf)
+        )
         return 1 / (1 + np.exp(-np.clip(distance, -50, 50)))
 
     def _needed(self, design: Design) -> np.ndarray:
@@ -111,7 +116,9 @@ class Fitted:
         return self.model.uncapped(costs, design.shape)
 
 
-def fit_predictor(design: Design, target: str, grouped_by: str = "model", *, trees: int | None = None) -> Fitted:
+def fit_predictor(
+    design: Design, target: str, grouped_by: str = "model", *, trees: int | None = None
+) -> Fitted:
     """Fit a predictor of one target.
 
     Args:
@@ -133,14 +140,33 @@ def fit_predictor(design: Design, target: str, grouped_by: str = "model", *, tre
     def fit(train: np.ndarray):
         part = fit_cost_model(
             costs[train], design.shape[train], y[train], groups[train], families,
-            capped=capped, pull=model.pull, trees=CALIBRATION_TREES,
+            capped=capped, pull=model.pull, trees=min(CALIBRATION_TREES, options.get("trees", CALIBRATION_TREES)),
         )  # fmt: skip
-        return lambda held: part.predict(costs[held], design.shape[held])
+        # Physics, what the trees add to its logarithm, and the cap, for each held-out row.
+        return lambda held: np.column_stack(
+            [part.physics(costs[held]), part.log_residual(design.shape[held]), np.full(held.sum(), part.cap)]
+        )
 
-    conformal = Conformal.calibrate(out_of_group(fit, groups), y, groups)
+    left_out = out_of_group(fit, groups)
+    conformal = Conformal(np.nan)
+    if left_out.ndim == 2:
+        physics, residual, cap = left_out.T
+        predictions = {trust: np.minimum(physics * np.exp(trust * residual), cap) for trust in TRUSTS}
+        # Few groups make a noisy judge: trees are believed unless they clearly did harm.
+        harm = {trust: _balanced_error(predictions[trust], y, groups) for trust in TRUSTS}
+        best = min(TRUSTS, key=lambda trust: harm[trust])
+        model.trust = best if harm[best] < 0.8 * harm[1.0] else 1.0
+        conformal = Conformal.calibrate(predictions[model.trust], y, groups)
     algorithms = design.frame["algorithm"]
     unit = MEASURES["latency" if target == "layer_latency" else target][1]
-    return Fitted(target, unit, model, conformal, Hull.of(design.shape, algorithms), snapshot_of(design, target))
+    return Fitted(
+        target, unit, model, conformal, Hull.of(design.shape, algorithms), snapshot_of(design, target)
+    )
+
+
+def _balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+    """Mean absolute logarithmic error, each group weighing the same."""
+    return float(pd.Series(np.abs(np.log(predicted / y))).groupby(groups).mean().mean())
 
 
 def _groups(frame: pd.DataFrame, grouped_by: str) -> np.ndarray:

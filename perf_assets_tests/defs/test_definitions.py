@@ -8,11 +8,16 @@ import pytest
 
 from perf_assets.checks import CHECKS
 from perf_assets.definitions import defs
+from perf_assets.prediction import CHECKS as PREDICTOR_CHECKS
+from perf_assets.prediction import TARGETS
 from perf_assets.schema import COMPUTED_TABLES, TABLES
 
 GRAPH = {
     "raw_device_logs": set(),
     **{name: {"raw_device_logs"} for name in TABLES if name not in COMPUTED_TABLES},
+    **{name: {"cleaned_runs", "cleaned_layers", "cleaned_layer_tables"} for name in TARGETS},
+    "predictor_scores": set(TARGETS),
+    "predictions": set(TARGETS),
     "training_time_plot": {"cleaned_runs", "cleaned_epochs"},
     "device_power_plot": {"source_files", "cleaned_telemetry"},
 }
@@ -36,7 +41,8 @@ def test_graph_is_as_intended():
 def test_every_invariant_is_a_check():
     keys = defs.resolve_asset_graph().asset_check_keys
     assert {(key.asset_key.to_user_string(), key.name) for key in keys} == {
-        (check.table, check.name) for check in CHECKS
+        *((check.table, check.name) for check in CHECKS),
+        *(("predictor_scores", name) for name in PREDICTOR_CHECKS),
     }
 
 
