@@ -23,7 +23,8 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 ui: $(VENV)/ready
-	@source $(BIN)/activate && dagster dev
+	@# A fresh instance must be set up by one process, before the UI and the daemon open it at once.
+	@source $(BIN)/activate && dagster instance info >/dev/null && dagster dev
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -81,6 +81,25 @@ def sql(query: str, limit: int, as_csv: bool) -> None:
 
 
 @cli.command()
+@click.option("--recent", default=10, show_default=True, help="Runs to show.")
+def status(recent: int) -> None:
+    """What runs, waits and failed, on which device; sweeps with the time they have left."""
+    import dagster as dg
+
+    from perf_assets.defs.status import status as library
+
+    with (
+        dg.DagsterInstance.from_config(".")
+        if Path("dagster.yaml").exists()
+        else dg.DagsterInstance.get() as instance
+    ):
+        for section in library(data_paths(), instance, recent):
+            click.echo(section.title if section.rows else f"{section.title}: none")
+            if section.rows:
+                _print_table(list(section.columns), section.rows)
+
+
+@cli.command()
 def tables() -> None:
     """Print the description of all tables as Markdown (docs/tables.md)."""
     from perf_assets.docs import tables_markdown
@@ -143,7 +162,7 @@ def predict(
         if answer.empty:
             raise ValueError(next(iter(predictor.design(pd.DataFrame([row])).skipped.values())))
     first = answer.iloc[0]
-    rows = [(target, float(first[target]), float(first[f"{target}_lower"]), float(first[f"{target}_upper"]), fitted.unit)
+    rows: list[tuple] = [(target, float(first[target]), float(first[f"{target}_lower"]), float(first[f"{target}_upper"]), fitted.unit)
             for target, fitted in predictor.fitted.items()]  # fmt: skip
     if "oom" in answer:
         rows.append(("out of memory", float(first["oom"]), None, None, "probability"))

@@ -55,6 +55,16 @@ class DataPaths:
         return self.root / "perf.duckdb"
 
     @property
+    def pruned_models(self) -> Path:
+        """Pruned networks, a folder each."""
+        return self.root / "pruned_models"
+
+    @property
+    def feature_cache(self) -> Path:
+        """Analytic features by architecture: costs seconds to compute, nothing to keep."""
+        return self.root / "cache" / "features"
+
+    @property
     def plots(self) -> Path:
         """Figures."""
         return self.root / "plots"

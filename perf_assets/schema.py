@@ -429,6 +429,46 @@ PREDICTIONS = _table(
     _text("snapshot", "hash of the training rows: 16 hex digits"),
 )
 
+PRUNED_MODELS = _table(
+    "pruned_models",
+    "A network pruned by one method at one ratio, and what came of it.",
+    _text("name", "name of its directory"),
+    _text("model", "network"),
+    _text("pruning_method", "how it was pruned"),
+    _number("pruning_ratio", "", "share asked to be pruned away, 0-1"),
+    _count("seed", "of random weights and random importance"),
+    _text("status", "ok (verified) or unsupported"),
+    _text("reason", "why it is unsupported"),
+    _text("architecture_key", "hash of the realised architecture"),
+    _count("input_size", "input height = width it was verified with", "px"),
+    _count("params", "parameters left"),
+    _number("params_kept_pct", "%", "parameters left of the unpruned network's"),
+    _count("macs", "multiply-accumulates for one image"),
+    _count("weight_bytes", "size of the weights", "B"),
+    _number("sparsity_pct", "%", "share of weights that are zero"),
+    _text("folder", "its directory: spec.json and a state dict"),
+    key=("name",),
+)
+
+NETWORK_FEATURES = _table(
+    "network_features",
+    "A network's analytic features for one image, from shapes alone.",
+    _text("network", "network"),
+    _text("pruned_model", "the pruned model, NULL for the network itself"),
+    _text("architecture_key", "hash of the realised architecture"),
+    _text("stage", "training or inference"),
+    _count("input_size", "input height = width", "px"),
+    _count("layers", "operations of a forward pass"),
+    _count("params", "parameters"),
+    _count("macs", "multiply-accumulates"),
+    _count("activation_bytes", "all layers' outputs", "B"),
+    _count("gradient_bytes", "gradients of parameters and activations", "B"),
+    _count("estimated_batch_size", "batch of the memory estimate"),
+    _number("estimated_peak_mib", "MiB", "estimated peak memory of one step at that batch"),
+    Column("features", METRICS, "", "every feature by name"),
+    key=("network", "pruned_model", "stage", "input_size"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -448,6 +488,8 @@ TABLES: dict[str, Table] = {
         LOAD_LEVEL_SOURCES,
         PREDICTOR_SCORES,
         PREDICTIONS,
+        PRUNED_MODELS,
+        NETWORK_FEATURES,
     )
 }
 """All stored tables, by name."""
@@ -455,7 +497,9 @@ TABLES: dict[str, Table] = {
 DERIVED_TABLES: dict[str, Table] = {table.name: table for table in (RUN_SOURCES, LOAD_LEVEL_SOURCES)}
 """The tables that linking files fills anew at every publish (``storage/sql/link_runs.sql``)."""
 
-COMPUTED_TABLES: dict[str, Table] = {table.name: table for table in (PREDICTOR_SCORES, PREDICTIONS)}
+COMPUTED_TABLES: dict[str, Table] = {
+    table.name: table for table in (PREDICTOR_SCORES, PREDICTIONS, PRUNED_MODELS, NETWORK_FEATURES)
+}
 """The tables that assets compute from the others; each is one Parquet file under ``data/computed``."""
 
 PARSED_TABLES: dict[str, Table] = {

@@ -27,7 +27,7 @@ ALLOWED = {
 }
 DAGSTER_FOLDER = "defs"
 OUTSIDE_ALLOWED_EVERYWHERE_BUT = {
-    "dagster": {"defs"},
+    "dagster": {"defs", "cli.py"},
     "duckdb": {"storage", "cli.py"},
     "matplotlib": {"plots"},
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import ingestion, plots, predictors
+from perf_assets.defs.assets import ingestion, plots, predictors, profiles
 from perf_assets.defs.checks import table_checks
-from perf_assets.defs.jobs import ingest_job
+from perf_assets.defs.device_runner import DeviceRunner
+from perf_assets.defs.jobs import full_sweep, ingest_job, quick_sweep, sanity_sweep
 from perf_assets.defs.resources import DataFolder
-from perf_assets.defs.schedules import nightly_ingest
-from perf_assets.defs.sensors import drop_sensor
+from perf_assets.defs.schedules import nightly_ingest, nightly_quick_sweep, weekly_full_sweep
+from perf_assets.defs.sensors import drop_sensor, orphan_sensor
 
 
 def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
@@ -18,16 +19,17 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
         assets=[
             ingestion.raw_device_logs,
             ingestion.tables,
-            *plots.plot_assets,
+            *profiles.profile_assets,
             *predictors.predictor_assets,
             predictors.predictor_scores,
             predictors.predictions,
+            *plots.plot_assets,
         ],
         asset_checks=[*table_checks(), *predictors.predictor_checks()],
-        jobs=[ingest_job],
-        schedules=[nightly_ingest],
-        sensors=[drop_sensor],
-        resources={"data_folder": DataFolder(), **(resources or {})},
+        jobs=[ingest_job, sanity_sweep, quick_sweep, full_sweep],
+        schedules=[nightly_ingest, nightly_quick_sweep, weekly_full_sweep],
+        sensors=[drop_sensor, orphan_sensor],
+        resources={"data_folder": DataFolder(), "device_runner": DeviceRunner(), **(resources or {})},
         # Steps of the light jobs take milliseconds, a process for each would take seconds.
         executor=dg.in_process_executor,
     )

@@ -11,6 +11,7 @@ output while it comes and reads nothing but exit codes.
 import hashlib
 import json
 import sys
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ class DeviceRunner(dg.ConfigurableResource):
         jobs: list[str] = []
         while True:
             job = Job(
-                name=f"{JOB_PREFIX}{context.run_id}.{len(jobs)}",
+                name=f"{JOB_PREFIX}{context.run.run_id}.{len(jobs)}",
                 command=command,
                 work_dir=folder,
                 environment={"PERF_ASSETS_ENGINE": engine.name},
@@ -155,7 +156,10 @@ class DeviceRunner(dg.ConfigurableResource):
             why = f" ({status.reason})" if status.reason else ""
             context.log.info("%s job %s is %s%s%s", engine.name, job_id, status.state, on, why)
 
+        last_lines: deque[str] = deque(maxlen=5)
+
         def on_output(line: str) -> None:
+            last_lines.append(line)
             print(line, flush=True)  # the step's stdout, which the UI shows live
             context.log.info("%s", line)
 
@@ -164,7 +168,8 @@ class DeviceRunner(dg.ConfigurableResource):
         except JobFailedError as error:
             if error.status.exit_code == POINTS_LEFT:
                 return True
-            raise dg.Failure(str(error)) from error
+            said = "".join(f"\n  {line}" for line in last_lines)
+            raise dg.Failure(f"{error}; it said last:{said or ' nothing'}") from error
         except EngineError as error:
             raise dg.Failure(str(error)) from error
         except dg.DagsterExecutionInterruptedError as error:
@@ -174,10 +179,11 @@ class DeviceRunner(dg.ConfigurableResource):
 
 
 def end_orphans(engine: Engine, instance: dg.DagsterInstance) -> list[str]:
-    """Cancel jobs of runs that are over, or that this instance never knew; returns their names."""
+    """Cancel jobs of runs of this instance that are over; returns their names."""
 
     def is_alive(rest: str) -> bool:
         run = instance.get_run_by_id(rest.rpartition(".")[0])
-        return run is not None and not run.is_finished
+        # A run that this instance never knew belongs to another one.
+        return run is None or not run.is_finished
 
     return cancel_orphans(engine, JOB_PREFIX, is_alive)

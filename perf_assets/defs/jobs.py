@@ -2,8 +2,24 @@
 
 import dagster as dg
 
+NIGHTLY_SWEEP = "sweeps/nightly.toml"
+
 ingest_job = dg.define_asset_job(
     "ingest_drops",
     selection=dg.AssetSelection.groups("ingestion", "plots"),
     description="Take in all pending drops, publish the tables, draw the plots.",
 )
+
+
+def _sweep_job(stage: str, description: str):  # Dagster does not export the type
+    return dg.define_asset_job(
+        f"{stage}_sweep",
+        selection=dg.AssetSelection.assets("device_profiles"),
+        config={"ops": {"device_profiles": {"config": {"sweep": NIGHTLY_SWEEP, "stage": stage}}}},
+        description=description,
+    )
+
+
+sanity_sweep = _sweep_job("sanity", "One small point of every combination of the nightly sweep.")
+quick_sweep = _sweep_job("quick", "Ten sizes of every combination of the nightly sweep.")
+full_sweep = _sweep_job("full", "A hundred sizes (or the sweep's budget) where the sanity point is ok.")

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from perf_assets.defs.jobs import ingest_job
+from perf_assets.defs.jobs import full_sweep, ingest_job, quick_sweep
 
 nightly_ingest = dg.ScheduleDefinition(
     name="nightly_ingest",
@@ -10,4 +10,20 @@ nightly_ingest = dg.ScheduleDefinition(
     cron_schedule="0 2 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Takes in whatever the sensor left: drops that failed once, or were still being written.",
+)
+
+# These measure: switch them on where the machine is quiet at night.
+nightly_quick_sweep = dg.ScheduleDefinition(
+    name="nightly_quick_sweep",
+    job=quick_sweep,
+    cron_schedule="0 3 * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Measures ten sizes of every combination of sweeps/nightly.toml that are not known yet.",
+)
+weekly_full_sweep = dg.ScheduleDefinition(
+    name="weekly_full_sweep",
+    job=full_sweep,
+    cron_schedule="0 4 * * 6",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Measures what sweeps/nightly.toml's budget allows, where the sanity point is ok.",
 )

@@ -4,9 +4,11 @@ import hashlib
 
 import dagster as dg
 
+from perf_assets.defs.device_runner import DeviceRunner, end_orphans
 from perf_assets.defs.jobs import ingest_job
 from perf_assets.defs.resources import DataFolder
 from perf_assets.drops.scan import is_settled
+from perf_assets.engines.engine import EngineError
 from perf_assets.ingest import pending
 
 
@@ -28,3 +30,19 @@ def drop_sensor(context: dg.SensorEvaluationContext, data_folder: DataFolder):
     digest = hashlib.sha256("\n".join(f"{drop.path} {drop.signature}" for drop in drops).encode())
     context.log.info("%d drops are pending, the first is %s", len(drops), drops[0].path)
     return dg.RunRequest(run_key=digest.hexdigest())
+
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends profiling jobs whose run is over (its worker was killed, say), on this machine and on Slurm.",
+)
+def orphan_sensor(context: dg.SensorEvaluationContext, device_runner: DeviceRunner):
+    """Find this instance's jobs by name and cancel those of finished runs. Their logs are drops like any other."""
+    ended: list[str] = []
+    for executor in ("local", "slurm"):
+        try:
+            ended += end_orphans(device_runner.engine(executor), context.instance)
+        except EngineError as error:
+            context.log.debug("no orphans to look for on %s: %s", executor, error)
+    return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "no orphans")

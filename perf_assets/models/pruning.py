@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 from torch.nn.utils import prune
 
@@ -43,7 +42,7 @@ UNSTRUCTURED_METHODS = ("l1_unstructured", "random_unstructured", "ln_structured
 METHODS = STRUCTURED_METHODS + UNSTRUCTURED_METHODS
 
 # torch-pruning 1.6 divides by zero on the channel shuffle and never finishes tracing shifted windows.
-_CHAIN_PRUNED = (torchvision.models.ShuffleNetV2, torchvision.models.SwinTransformer)
+_CHAIN_PRUNED = {"ShuffleNetV2", "SwinTransformer"}
 _PER_CHANNEL_LAYERS = (
     nn.ReLU,
     nn.ReLU6,
@@ -140,15 +139,26 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         ValueError: not a pruned model of this format, or an ``unsupported`` one.
         RuntimeError: the tensors do not fit the spec.
     """
-    spec = json.loads((Path(folder) / "spec.json").read_text())
-    if spec.get("format") != FORMAT or spec.get("version") != VERSION:
-        raise ValueError(f"{folder}: not a pruned model of version {VERSION}: create it again")
+    spec = read_spec(folder)
     if spec["status"] != "ok":
         raise ValueError(f"{folder}: {spec['name']} is {spec['status']}: {spec['reason']}")
     model = rebuild(spec)
     state = torch.load(Path(folder) / "state_dict.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state, assign=True)
     return model.eval(), spec
+
+
+def read_spec(folder: str | Path) -> dict[str, Any]:
+    """Spec of a pruned-model directory, ``unsupported`` ones included.
+
+    Raises:
+        FileNotFoundError: no spec there.
+        ValueError: not a pruned model of this format.
+    """
+    spec = json.loads((Path(folder) / "spec.json").read_text())
+    if spec.get("format") != FORMAT or spec.get("version") != VERSION:
+        raise ValueError(f"{folder}: not a pruned model of version {VERSION}: create it again")
+    return spec
 
 
 def rebuild(spec: dict[str, Any]) -> nn.Module:
@@ -187,7 +197,7 @@ def prune_model(
         return "torch_prune"
     if method not in STRUCTURED_METHODS:
         raise ValueError(f"unknown pruning method {method!r}: use one of {', '.join(METHODS)}")
-    if isinstance(model, _CHAIN_PRUNED):
+    if _CHAIN_PRUNED & {kind.__name__ for kind in type(model).__mro__}:
         prune_chains(model, ratio, random=method == "structured_random")
         return "sequential_chains"
     _prune_graph(model, method, ratio, torch.randn(2, in_channels, input_size, input_size))

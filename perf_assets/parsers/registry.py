@@ -17,7 +17,6 @@ FORMATS = (
     "livealloc",
     "prune_profile",
     "legacy_experiment",
-    "perf_assets_profile",
     "perf_analyzer_csv",
     "perf_analyzer_report",
     "perf_analyzer_export",
@@ -34,6 +33,7 @@ FORMATS = (
     "nvidia_smi_dmon",
     "nvidia_smi_pmon",
     "tegrastats",
+    "perf_assets_profile",
 )
 """Module names in this package. At most one of them claims a given content."""
 

@@ -112,7 +112,8 @@ class NetworkTables:
         self._known: dict[str, list[float]] = {}
         if self.dropped.empty:
             return
-        for (network, level_pct), rows in self.dropped.groupby(["network", "pruning_level_pct"]):
+        for key, rows in self.dropped.groupby(["network", "pruning_level_pct"]):
+            network, level_pct = tuple(key)  # ty: ignore[invalid-argument-type]
             arrays = analytic.layer_arrays(
                 {name: _plain(rows[name]) for name in rows if name in analytic.COLUMNS}
             )
@@ -245,7 +246,7 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
     skipped: dict[str, str] = {}
     by = ["tool", "model", "pruning_ratio", "stage", "algorithm", "input_size"]
     for key, group in frame.groupby(by, sort=False):
-        tool, model, ratio, stage, algorithm, size = key
+        tool, model, ratio, stage, algorithm, size = tuple(key)  # ty: ignore[invalid-argument-type]
         try:
             arrays = tables.get(str(model), float(ratio), int(size) or None)
         except UnknownNetworkError as error:
@@ -256,7 +257,7 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
         memory = memory_terms(arrays, batch, str(stage))
         device = device_terms(arrays, batch)
         costs = memory | (staged_terms(arrays, batch, str(algorithm)) if staged else device)
-        peer = analytic.perf4sight_features(arrays, batch, str(stage)) if with_peer else {}
+        peer = analytic.perf4sight_features(dict(arrays), batch, str(stage)) if with_peer else {}  # ty: ignore[invalid-argument-type]
         shape = shape_features(memory, device, batch)
         if staged:
             shape = shape.assign(
@@ -485,7 +486,8 @@ def layer_design(layers: pd.DataFrame, tables: NetworkTables) -> Design:
     """
     frames, terms, shapes = [], [], []
     skipped: dict[str, str] = {}
-    for (model, size, algorithm), group in layers.groupby(["model", "input_size", "algorithm"], sort=True):
+    for key, group in layers.groupby(["model", "input_size", "algorithm"], sort=True):
+        model, size, algorithm = tuple(key)  # ty: ignore[invalid-argument-type]
         try:
             arrays = tables.get(str(model), 0.0, int(size))
         except UnknownNetworkError as error:

@@ -281,7 +281,10 @@ def fft(images, weight, bias, *, stride, padding, dilation, groups):
 def fft_tiling(images, weight, bias, *, stride, padding, dilation, groups):
     """The same on overlapping tiles (overlap-save), so that transforms stay small."""
     height, width = _output_size(images, weight, stride, padding, dilation)
-    rows, columns = (max(FFT_TILE, 2 * (k - 1)) for k in weight.shape[2:])
+    rows, columns = (
+        max(min(FFT_TILE, outputs + k - 1), 2 * (k - 1), k)
+        for outputs, k in zip((height, width), weight.shape[2:], strict=True)
+    )
     step_rows, step_columns = rows - weight.shape[2] + 1, columns - weight.shape[3] + 1
     tiles_down, tiles_across = -(-height // step_rows), -(-width // step_columns)
     bottom = (tiles_down - 1) * step_rows + rows - images.shape[2] - padding[0]

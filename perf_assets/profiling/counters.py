@@ -80,7 +80,7 @@ def parse_perf(text: str) -> list[dict[str, Any]]:
             value = None
         if counter in _KERNEL_EVENTS and "u" in modifier:
             value = None
-        running = event.get("pcnt-running")
+        running = None if value is None else event.get("pcnt-running")
         rows.append({"source": "perf", "scope": "process", "counter": counter, "value": value,
                      "unit": event.get("unit", ""), "running_pct": None if running is None else float(running)})  # fmt: skip
     return rows

@@ -152,6 +152,9 @@ def _git_revision() -> str | None:
         ).stdout.strip()
 
     with contextlib.suppress(OSError, subprocess.SubprocessError):
+        git(
+            "ls-files", "--error-unmatch", __file__
+        )  # installed inside somebody else's repository, its revision is not ours
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     return None
 

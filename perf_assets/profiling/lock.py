@@ -57,7 +57,7 @@ def device_lock(device: str, timeout_s: float = 0.0, folder: Path | None = None)
                 if time.monotonic() >= deadline_s:
                     raise DeviceBusyError(_busy_message(device, holder(device, folder), timeout_s)) from None
                 time.sleep(0.05)
-        facts = {"pid": os.getpid(), "command": " ".join(sys.orig_argv), "host": socket.gethostname(),
+        facts = {"pid": os.getpid(), "command": " ".join(" ".join(sys.orig_argv).split()), "host": socket.gethostname(),
                  "since_unix_s": time.time()}  # fmt: skip
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(facts).encode(), 0)

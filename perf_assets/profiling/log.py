@@ -33,7 +33,8 @@ Kinds, in the order in which they appear (all but ``header`` and ``result`` may 
     ``layer_index``, ``layer``, ``kind``, ``mean_ms``, ``std_ms``, ``min_ms``, ``max_ms``, ``median_ms``,
     ``share_pct`` (of the median step, measured without hooks), ``calls`` (in one pass), and the layer's sizes.
 ``layers``
-    ``explained_share``: sum of the layers' median times over the median step.
+    ``explained_share``: sum of the layers' median times over the median step (in training over its forward phase,
+    the only part that is timed by layer).
 ``memory``
     Peaks in a pass of their own: ``memory_allocated_mib``, ``memory_reserved_mib``, ``memory_used_mib``,
     ``process_rss_mib``, ``process_rss_before_mib``.
@@ -46,8 +47,12 @@ Kinds, in the order in which they appear (all but ``header`` and ``result`` may 
 ``counter``
     ``source`` (``perf`` or ``getrusage``), ``scope``, ``counter``, ``value``, ``unit``, ``running_pct``, ``steps``.
 ``result``
-    Last line: ``status`` (``ok``, ``oom``, ``predicted_oom``, ``unsupported``, ``failed``), ``reason``, ``duration_s``,
-    and the main numbers again, so that this line alone answers most questions.
+    Last line: ``status`` (``ok``, ``oom``, ``predicted_oom``, ``unsupported``, ``failed``), ``reason``, ``duration_s``
+    and the main numbers again, so that this line alone answers most questions: ``latency_ms``, ``latency_low_ms``,
+    ``latency_high_ms``, ``latency_mean_ms``, ``latency_std_ms``, ``blocks``, ``verdict``, ``verdict_reason``,
+    ``throughput_per_s`` (images), ``cold_latency_ms``, ``layers_explained_share``, the peaks of ``memory``,
+    ``energy_j``, ``net_energy_j``, ``mean_power_w``, ``idle_power_w``, ``energy_source``, ``energy_reason``,
+    ``architecture_key``, ``params``, ``macs``, ``estimated_peak_mib``; of a failure also ``traceback``.
 """
 
 from __future__ import annotations
@@ -61,8 +66,6 @@ from typing import Any, Self
 
 FORMAT = "perf_assets_profile"
 VERSION = 1
-
-FINAL_STATUSES = ("ok", "oom", "predicted_oom", "unsupported", "failed")
 
 
 class LogWriter:

@@ -187,7 +187,7 @@ def median_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.
     Returns:
         Low and high end; the extremes where there are too few values for the confidence.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr  # scipy.stats has it too, and takes a second to load
 
     ordered = np.sort(np.asarray(values, dtype=float))
     n = len(ordered)
@@ -197,10 +197,11 @@ def median_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.
     effective = n * (1 - correlation) / (1 + correlation) if correlation > 2 / math.sqrt(n) else float(n)
     size = max(3, round(effective))
     # Ranks d and n - d + 1 hold the median with probability 1 - 2 P(fewer than d of n lie below it).
-    d = int(binom.ppf((1 - confidence) / 2, size, 0.5))
+    below = bdtr(np.arange(size), size, 0.5)
+    d = int(np.searchsorted(below, (1 - confidence) / 2))
     if d < 1:
         return float(ordered[0]), float(ordered[-1])
-    wide, narrow = (1 - 2 * binom.cdf(k - 1, size, 0.5) for k in (d, d + 1))
+    wide, narrow = (1 - 2 * below[k - 1] for k in (d, d + 1))
     share = (wide - confidence) / (wide - narrow)
     weight = (size - d) * share / (d + (size - 2 * d) * share)
     # Distance of the rank from the middle, carried over from the effective size to the real one.
@@ -224,24 +225,27 @@ def autocorrelation(values: Sequence[float] | np.ndarray) -> float:
 def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple[str, str]:
     """Verdict on a measurement and the reason for it in words.
 
-    ``too_short``: too few blocks or too little time. ``throttled``: more than a tenth of the blocks ran below
-    75 % of the clock or while the device said so. ``contended``: others used more than 5 % of the processors, or
-    the process was pushed off its processor more often than 25 times a second of its time. ``unstable``: never
-    steady in warm-up, an interquartile range above 10 % of the median, or an interval wider than ±2.5 %.
+    In this order: ``throttled``: more than a tenth of the blocks ran below 75 % of the clock or while the device said
+    so. ``contended``: others used more than 5 % of the processors, or the process was pushed off its processor more
+    often than 60 times per second of CPU time (a quiet Linux does so about 20 times, for its own threads).
+    ``too_short``: too few blocks or too little time. ``unstable``: never steady in warm-up, an interquartile range
+    above 10 % of the median, or an interval wider than ±2.5 %.
     """
     times_ms = np.array([block.latency_ms for block in blocks])
     spent_s = sum(block.wall_s for block in blocks)
-    if len(blocks) < settings.min_blocks or spent_s < settings.min_time_s / 2:
-        return "too_short", f"{len(blocks)} blocks in {spent_s:.3g} s"
     slow = [b for b in blocks if b.throttled or (b.sm_clock_share is not None and b.sm_clock_share < 0.75)]
     if len(slow) * 10 > len(blocks):
         return "throttled", f"{len(slow)} of {len(blocks)} blocks ran throttled"
-    others = [block.other_cpu_share * block.wall_s for block in blocks if block.other_cpu_share is not None]
-    if others and sum(others) > CONTENDED_CPU_SHARE * spent_s:
-        return "contended", f"others used {sum(others) / spent_s:.0%} of the processors"
-    switches = [block.involuntary_switches for block in blocks if block.involuntary_switches is not None]
-    if switches and sum(switches) > CONTENDED_SWITCHES_PER_S * spent_s:
-        return "contended", f"{sum(switches) / spent_s:.0f} involuntary context switches a second"
+    others_s = sum((block.other_cpu_share or 0.0) * block.wall_s for block in blocks)
+    if others_s > CONTENDED_CPU_SHARE * spent_s:
+        return "contended", f"others used {others_s / spent_s:.0%} of the processors"
+    switches = sum(block.involuntary_switches or 0 for block in blocks)
+    cpu_s = sum(block.wall_s if block.cpu_s is None else block.cpu_s for block in blocks)
+    # The last term lets chance have a few in a very short measurement.
+    if switches > CONTENDED_SWITCHES_PER_CPU_S * cpu_s + 5:
+        return "contended", f"{switches / cpu_s:.0f} involuntary context switches per second of CPU time"
+    if len(blocks) < settings.min_blocks or spent_s < settings.min_time_s / 2:
+        return "too_short", f"{len(blocks)} blocks in {spent_s:.3g} s"
     if not steady:
         return "unstable", "warm-up never became steady"
     spread = float(np.subtract(*np.percentile(times_ms, [75, 25])) / np.median(times_ms))
@@ -254,7 +258,7 @@ def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple
 
 
 CONTENDED_CPU_SHARE = 0.05
-CONTENDED_SWITCHES_PER_S = 25.0
+CONTENDED_SWITCHES_PER_CPU_S = 60.0
 
 
 def _relative_half_width(blocks: Sequence[Block], confidence: float) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from perf_assets.models import features, zoo
+from perf_assets.models import features, pruning, zoo
 from perf_assets.profiling import algorithms, counters, energy, host, layers, protocol
 from perf_assets.profiling.lock import device_lock
 from perf_assets.profiling.log import LogWriter
@@ -109,9 +109,6 @@ def load_network(spec: ProfileSpec) -> tuple[nn.Module, dict[str, Any]]:
     """Network of a spec on the processor, in evaluation mode, and what a pruned one's spec says of it."""
     if spec.pruned_model is None:
         return zoo.build(spec.network, seed=spec.seed), {}
-    from perf_assets.models import (
-        pruning,
-    )  # brings torchvision, three seconds that an unpruned network may not need
 
     model, pruned = pruning.load(spec.pruned_model)
     if pruned["base"] != spec.network:
@@ -140,14 +137,15 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
         except energy.PowerUnavailableError as error:
             reader, reader_reason = None, str(error)
         timer = CudaTimer(device, nvml) if device.type == "cuda" else HostTimer()
+        phases_ms: dict[str, float] = {}
         if "latency" in spec.passes:
             numbers |= _time_hot(spec, step, timer, log)
-            for name, phase in phases.items():
-                _time_phase(name, phase, phases, timer, log)
+        phases_ms = _time_phases(phases, timer, log)
         if "cold" in spec.passes:
             numbers |= _time_cold(spec, step, timer, device, log)
         if "layers" in spec.passes:
-            numbers |= _time_layers(model, step, timer, device, numbers.get("latency_ms"), log)
+            forward_ms = phases_ms.get("forward", numbers.get("latency_ms"))
+            numbers |= _time_layers(model, step, timer, device, numbers.get("latency_ms"), forward_ms, log)
         if "memory" in spec.passes:
             numbers |= _peak_memory(step, timer, device, log)
         if "counters" in spec.passes:
@@ -243,21 +241,16 @@ def _time_hot(spec: ProfileSpec, step: Callable[[], object], timer: Any, log: Lo
     }
 
 
-def _time_phase(
-    name: str,
-    phase: Callable[[], object],
-    phases: dict[str, Callable[[], object]],
-    timer: Any,
-    log: LogWriter,
-) -> None:
-    times_ms = []
+def _time_phases(phases: dict[str, Callable[[], object]], timer: Any, log: LogWriter) -> dict[str, float]:
+    """Median time of each phase of a step, in turn."""
+    times_ms: dict[str, list[float]] = {name: [] for name in phases}
     for _ in range(LAYER_PASSES):
-        for other, run in phases.items():
-            if other == name:
-                times_ms.append(timer.time_block(phase, 1).latency_ms)
-            else:
-                run()
-    log.write("phase", phase=name, latency_ms=float(np.median(times_ms)), passes=len(times_ms))
+        for name, phase in phases.items():
+            times_ms[name].append(timer.time_block(phase, 1).latency_ms)
+    medians_ms = {name: float(np.median(times)) for name, times in times_ms.items()}
+    for name, median_ms in medians_ms.items():
+        log.write("phase", phase=name, latency_ms=median_ms, passes=LAYER_PASSES)
+    return medians_ms
 
 
 def _time_cold(
@@ -284,21 +277,17 @@ def _write_block(log: LogWriter, cache: str, index: int, block: protocol.Block) 
 
 
 def _time_layers(
-    model: nn.Module,
-    step: Callable[[], object],
-    timer: Any,
-    device: torch.device,
-    total_ms: float | None,
-    log: LogWriter,
-) -> dict[str, Any]:
+    model: nn.Module, step: Callable[[], object], timer: Any, device: torch.device, total_ms: float | None,
+    forward_ms: float | None, log: LogWriter,
+) -> dict[str, Any]:  # fmt: skip
     clock = layers.CudaStamps() if device.type == "cuda" else layers.HostStamps()
     rows = layers.time_layers(model, step, LAYER_PASSES, clock, timer.synchronize)
     for row in rows:
         log.write("layer", **row, share_pct=row["median_ms"] / total_ms * 100 if total_ms else None)
-    if not total_ms:
+    if not forward_ms:
         return {}
-    share = sum(row["median_ms"] for row in rows) / total_ms
-    log.write("layers", explained_share=share, passes=LAYER_PASSES, phase="forward")
+    share = sum(row["median_ms"] for row in rows) / forward_ms
+    log.write("layers", explained_share=share, passes=LAYER_PASSES)
     return {"layers_explained_share": share}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,13 @@ def open_readonly(database: Path) -> duckdb.DuckDBPyConnection:
 
 
 def query(
-    connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    limit: int | None = None,
+    parameters: Sequence[object] = (),
 ) -> tuple[list[str], list[tuple]]:
     """Column names and rows of a query; at most ``limit`` rows."""
-    cursor = connection.execute(sql)
+    cursor = connection.execute(sql, parameters)
     columns = [column[0] for column in cursor.description or []]
     rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
     return columns, rows

@@ -11,6 +11,7 @@ from perf_assets.definitions import defs
 from perf_assets.prediction import CHECKS as PREDICTOR_CHECKS
 from perf_assets.prediction import TARGETS
 from perf_assets.schema import COMPUTED_TABLES, TABLES
+from perf_assets_tests.support import ROOT
 
 GRAPH = {
     "raw_device_logs": set(),
@@ -18,6 +19,9 @@ GRAPH = {
     **{name: {"cleaned_runs", "cleaned_layers", "cleaned_layer_tables"} for name in TARGETS},
     "predictor_scores": set(TARGETS),
     "predictions": set(TARGETS),
+    "pruned_models": set(),
+    "network_features": {"pruned_models"},
+    "device_profiles": {"raw_device_logs", "pruned_models", "network_features"},
     "training_time_plot": {"cleaned_runs", "cleaned_epochs"},
     "device_power_plot": {"source_files", "cleaned_telemetry"},
 }
@@ -59,3 +63,29 @@ def test_import_stays_light(module):
     script = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_what_runs_by_itself():
+    """Taking in is harmless and on; measuring is off until somebody switches it on."""
+    on = {sensor.name: sensor.default_status.value for sensor in defs.sensors or ()}
+    on |= {schedule.name: schedule.default_status.value for schedule in defs.schedules or ()}
+    assert on == {
+        "drop_sensor": "RUNNING",
+        "orphan_sensor": "RUNNING",
+        "nightly_ingest": "RUNNING",
+        "nightly_quick_sweep": "STOPPED",
+        "weekly_full_sweep": "STOPPED",
+    }
+    stages = {"sanity_sweep": "sanity", "quick_sweep": "quick", "full_sweep": "full"}
+    for name, stage in stages.items():
+        job = defs.resolve_job_def(name)
+        config = job.run_config["ops"]["device_profiles"]["config"]
+        assert config == {"sweep": "sweeps/nightly.toml", "stage": stage}
+
+
+def test_shipped_sweeps_are_valid():
+    from perf_assets.profiling.sweep import points, read_sweep
+
+    for path in sorted((ROOT / "sweeps").glob("*.toml")):
+        sweep = read_sweep(path)
+        assert points(sweep, "quick")

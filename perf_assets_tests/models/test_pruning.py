@@ -19,8 +19,8 @@ from perf_assets.models import features, pruning, zoo
     [
         ("lenet5", "structured_magnitude", 0.95, None, False, "torch_pruning"),
         ("googlenet", "structured_magnitude", 0.5, 64, True, "torch_pruning"),
-        ("swin_t", "structured_magnitude", 0.25, 64, False, "sequential_chains"),
-        ("mobilenet_v2", "global_unstructured", 0.5, 64, False, "torch_prune"),
+        ("shufflenet_v2_x1_0", "structured_magnitude", 0.25, 64, False, "sequential_chains"),
+        ("lenet5", "global_unstructured", 0.5, None, False, "torch_prune"),
     ],
 )
 def test_pruned_model_is_verified_and_loads_back(tmp_path, base, method, ratio, size, aux_heads, engine):
@@ -44,9 +44,7 @@ def test_pruned_model_is_verified_and_loads_back(tmp_path, base, method, ratio, 
         assert spec["sparsity"] == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    "base", ["resnet18", "regnet_y_400mf", "shufflenet_v2_x1_0", "densenet121", "vit_b_16"]
-)
+@pytest.mark.parametrize("base", ["resnet18", "regnet_y_400mf", "swin_t", "mobilenet_v2"])
 @pytest.mark.parametrize("ratio", [0.05, 0.95])
 def test_structured_pruning_shrinks_and_still_trains(base, ratio):
     model = zoo.build(base)
@@ -134,9 +132,9 @@ def test_a_killed_child_is_a_reason(tmp_path):
 
 
 def test_what_the_network_refuses_is_a_reason(tmp_path):
-    spec = pruning.create(tmp_path / "m", "alexnet", "l1_unstructured", 0.5, input_size=20)
+    spec = pruning.create(tmp_path / "m", "lenet5", "l1_unstructured", 0.5, input_size=20)
     assert spec["status"] == "unsupported"
-    assert "size" in spec["reason"]
+    assert "[400, 120]" in spec["reason"]
 
 
 def test_loading_trusts_nothing(tmp_path):

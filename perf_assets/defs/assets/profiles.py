@@ -1,0 +1,166 @@
+"""Profiles measured on devices: a sweep runs where the tags say, and its logs go through drops like any other."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from perf_assets.defs.assets import ingestion
+from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
+from perf_assets.defs.metadata import record_table
+from perf_assets.defs.resources import DataFolder
+from perf_assets.ingest import ingest, publish_computed
+from perf_assets.paths import DataPaths
+from perf_assets.storage.database import NoDatabaseError, open_readonly, query
+
+POOL = "device_profiles"
+_KNOWN = """
+    SELECT config->>'key' AS key, config->>'outcome' AS outcome
+    FROM cleaned_runs
+    WHERE tool = 'perf_assets' AND (config->>'outcome') IS NOT NULL
+    ORDER BY started_at
+"""
+_MEASURED = """
+    SELECT model, batch_size, input_size, stage, algorithm, device, host, status, latency_ms, throughput_per_s,
+        memory_used_mib, energy_j, array_to_string(quality, ', ') AS quality
+    FROM cleaned_runs
+    WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = ?
+    ORDER BY started_at DESC
+    LIMIT 50
+"""
+
+
+class SweepConfig(dg.Config):
+    """Which sweep to measure, how far, and where."""
+
+    sweep: str = Field(default="sweeps/demo.toml", description="TOML file of the sweep.")
+    stage: str = Field(
+        default="sanity", description="sanity (one point), quick (10 sizes) or full (100 sizes)."
+    )
+    executor: str | None = Field(
+        default=None, description=f"local or slurm; overrides the tag {EXECUTOR_TAG}."
+    )
+    device: str | None = Field(default=None, description=f"cpu, l40s, ...; overrides the tag {DEVICE_TAG}.")
+    again: bool = Field(default=False, description="Measure points that were measured before as well.")
+
+
+class PruningConfig(dg.Config):
+    """Which pruned models there are to be: every network by every method at every ratio."""
+
+    networks: list[str] = Field(default=["lenet5", "resnet18"], description="Networks of the zoo.")
+    methods: list[str] = Field(
+        default=["structured_magnitude"],
+        description="structured_magnitude, structured_random, l1_unstructured, random_unstructured,"
+        " ln_structured or global_unstructured.",
+    )
+    ratios: list[float] = Field(default=[0.5], description="Shares to prune away, 0 to 0.95.")
+    seed: int = Field(default=0, description="Of random weights and random importance.")
+
+
+class FeatureConfig(dg.Config):
+    """Which networks are described; pruned models always are."""
+
+    networks: list[str] = Field(default=["lenet5", "resnet18"], description="Networks of the zoo.")
+    stages: list[str] = Field(default=["inference", "training"], description="inference, training or both.")
+
+
+@dg.asset(group_name="profiles", kinds={"torch"})
+def pruned_models(
+    context: dg.AssetExecutionContext, config: PruningConfig, data_folder: DataFolder
+) -> dg.MaterializeResult:
+    """Pruned networks, each made and verified in a process of its own; what cannot be pruned says why."""
+    from perf_assets.models.catalog import prune_set
+
+    paths = data_folder.paths()
+    rows = prune_set(
+        paths.pruned_models,
+        config.networks,
+        config.methods,
+        config.ratios,
+        config.seed,
+        on_done=lambda row: context.log.info("%s: %s %s", row["name"], row["status"], row["reason"] or ""),
+    )
+    publish_computed(paths, {"pruned_models": rows})
+    return _table_result(rows, ("name", "status", "reason", "params_kept_pct", "macs", "sparsity_pct"))
+
+
+@dg.asset(deps=[pruned_models], group_name="profiles", kinds={"torch"})
+def network_features(config: FeatureConfig, data_folder: DataFolder) -> dg.MaterializeResult:
+    """Analytic features of networks and pruned models, from shapes alone; nothing is computed on data."""
+    from perf_assets.models.catalog import feature_rows, pruned_rows
+
+    paths = data_folder.paths()
+    rows = feature_rows(config.networks, pruned_rows(paths.pruned_models), config.stages, paths.feature_cache)
+    publish_computed(paths, {"network_features": rows})
+    return _table_result(rows, ("network", "pruned_model", "stage", "params", "macs", "estimated_peak_mib"))
+
+
+def _table_result(rows: list[dict], shown: tuple[str, ...]) -> dg.MaterializeResult:
+    overview = record_table(shown, ([row[name] for name in shown] for row in rows[:50]))
+    return dg.MaterializeResult(metadata={"dagster/row_count": len(rows), "overview": overview})
+
+
+@dg.asset(
+    deps=[ingestion.raw_device_logs, pruned_models, network_features],
+    group_name="profiles",
+    kinds={"torch"},
+    pool=POOL,
+    op_tags={EXECUTOR_TAG: "local", DEVICE_TAG: "cpu"},
+)
+def device_profiles(
+    context: dg.AssetExecutionContext,
+    config: SweepConfig,
+    data_folder: DataFolder,
+    device_runner: DeviceRunner,
+) -> dg.MaterializeResult:
+    """Runs of the profiler: what a sweep asks for and SQL does not hold yet, measured and taken in."""
+    paths = data_folder.paths()
+    place = place_of(context, {"executor": config.executor, "device": config.device})
+    sweep = _read_sweep(config.sweep)
+    # People call a device by its label; what torch calls it (cpu, cuda) stands in the sweep.
+    sweep["options"] = {"device_label": place.device, **sweep.get("options", {})}
+    sweep.setdefault("pruned_models", str(paths.pruned_models))
+    jobs = device_runner.run_sweep(
+        context,
+        place=place,
+        sweep=sweep,
+        stage=config.stage,
+        known=_known(paths),
+        again=config.again,
+        out=paths.drops / "perf_assets" / sweep["name"],
+        work=paths.root / "work",
+    )
+    ingest(paths)
+    with open_readonly(paths.database) as connection:
+        columns, rows = query(connection, _MEASURED, parameters=[sweep["name"]])
+    return dg.MaterializeResult(
+        metadata={
+            "sweep": sweep["name"],
+            "stage": config.stage,
+            "executor": place.executor,
+            "device": place.device,
+            "jobs": json.dumps(jobs),
+            "runs": record_table(columns, rows),
+        }
+    )
+
+
+def _read_sweep(path: str) -> dict:
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise dg.Failure(f"sweep {path}: {error}; name a TOML file like sweeps/demo.toml") from error
+
+
+def _known(paths: DataPaths) -> dict[str, str]:
+    """Outcome by key of every point that SQL holds."""
+    try:
+        with open_readonly(paths.database) as connection:
+            return dict(query(connection, _KNOWN)[1])
+    except NoDatabaseError:
+        return {}
+
+
+profile_assets = [pruned_models, network_features, device_profiles]

@@ -1,0 +1,126 @@
+"""What runs, waits and failed, and who holds which device: Dagster's runs and the engines' jobs in one view."""
+
+import contextlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from perf_assets.defs.device_runner import JOB_PREFIX
+from perf_assets.engines.engine import Engine, EngineError
+from perf_assets.engines.local import LocalEngine
+from perf_assets.engines.site import load_site
+from perf_assets.engines.slurm import SlurmEngine
+from perf_assets.paths import DataPaths
+from perf_assets.profiling.lock import holder, lock_folder
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of the view."""
+
+    title: str
+    columns: Row
+    rows: list[Row]
+
+
+def status(paths: DataPaths, instance: dg.DagsterInstance, recent: int = 10) -> list[Section]:
+    """Recent runs, jobs, sweeps, devices and nodes; sections that this machine has nothing for are empty."""
+    return [
+        Section("runs", ("run", "job", "status", "started", "what"), _runs(instance, recent)),
+        Section("profiling jobs", ("engine", "job", "name"), _jobs()),
+        Section("sweeps", ("sweep", "stage", "done", "current", "left", "points"), _sweeps(paths)),
+        Section("held devices", ("device", "host", "process", "since", "command"), _devices()),
+        Section("Slurm nodes", ("node", "state", "features", "gres"), _nodes()),
+    ]
+
+
+def _runs(instance: dg.DagsterInstance, recent: int) -> list[Row]:
+    return [
+        (
+            record.dagster_run.run_id[:8],
+            record.dagster_run.job_name,
+            record.dagster_run.status.value,
+            _time(record.start_time),
+            ", ".join(sorted(key.to_user_string() for key in record.dagster_run.asset_selection or ())[:4]),
+        )
+        for record in instance.get_run_records(limit=recent)
+    ]
+
+
+def _engines() -> list[Engine]:
+    engines: list[Engine] = [LocalEngine()]
+    with contextlib.suppress(EngineError):  # no site file: this machine alone
+        engines.append(SlurmEngine(load_site()))
+    return engines
+
+
+def _jobs() -> list[Row]:
+    rows: list[Row] = []
+    for engine in _engines():
+        try:
+            rows += [(engine.name, job_id, name) for job_id, name in engine.find(JOB_PREFIX)]
+        except EngineError as error:
+            rows.append((engine.name, "", f"cannot be asked: {error}"))
+    return rows
+
+
+def _sweeps(paths: DataPaths) -> list[Row]:
+    rows: list[Row] = []
+    files = sorted((paths.root / "work").glob("*/progress.json"), key=lambda path: -path.stat().st_mtime)
+    for path in files[:10]:
+        try:
+            told = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        left_s = told.get("remaining_s")
+        counts = ", ".join(f"{count} {status}" for status, count in told.get("statuses", {}).items())
+        rows.append(
+            (
+                told["sweep"],
+                told["stage"],
+                f"{told['done']} of {told['total']}",
+                told.get("current") or "",
+                "" if left_s is None else f"{left_s:.0f} s",
+                counts,
+            )
+        )
+    return rows
+
+
+def _devices() -> list[Row]:
+    rows: list[Row] = []
+    folder: Path = lock_folder()
+    for path in sorted(folder.glob("*.lock")):
+        held = holder(path.stem, folder)
+        if held:
+            rows.append(
+                (
+                    path.stem,
+                    held["host"],
+                    str(held["pid"]),
+                    _time(held["since_unix_s"]),
+                    str(held["command"])[:80],
+                )
+            )
+    return rows
+
+
+def _nodes() -> list[Row]:
+    for engine in _engines():
+        if isinstance(engine, SlurmEngine):
+            try:
+                return [tuple(node) for node in engine.nodes()]
+            except EngineError as error:
+                return [("", str(error), "", "")]
+    return []
+
+
+def _time(unix_s: float | None) -> str:
+    if unix_s is None:
+        return ""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
