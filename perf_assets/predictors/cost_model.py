@@ -23,7 +23,7 @@ from perf_assets.predictors.devices import Device, device_facts
 
 TREES = 300
 SEED = 0
-PULLS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
+PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
 """Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
 MOST_ROWS = 6000
 """More rows are thinned evenly: neighbouring input sizes teach the same. Small groups are kept whole."""
@@ -309,8 +309,8 @@ def _best_pull(
         return float(np.mean(np.abs(np.log(out_of_group(fit, groups) / y))))
 
     errors = {strength: error(strength) for strength in PULLS}
-    # The strongest of those that do about as well; the fewer groups judge, the less a small difference means.
-    tolerance = 1 + 0.5 / len(pd.unique(groups))
+    # Two groups judge poorly: of the pulls that do about as well by them, the strongest.
+    tolerance = 1.25 if len(pd.unique(groups)) == 2 else 1.0
     return max(strength for strength in PULLS if errors[strength] <= tolerance * min(errors.values()))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.cost_model import (
+    PULLS,
     CostModel,
     Prior,
     fit_cost_model,
@@ -135,7 +136,9 @@ def fit_predictor(
     costs, families = expected_costs(design, target)
     capped = target.startswith("memory")
     options: dict[str, Any] = {} if trees is None else {"trees": trees}
-    model = fit_cost_model(costs, design.shape, y, groups, families, capped=capped, **options)
+    # Other pruning levels of networks that were measured: the rows determine the costs, nothing is to be guessed.
+    pull = PULLS[0] if grouped_by == "pruning_ratio" else None
+    model = fit_cost_model(costs, design.shape, y, groups, families, capped=capped, pull=pull, **options)
 
     def fit(train: np.ndarray):
         part = fit_cost_model(
