@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: demo test ui check fix docs clean
+.PHONY: demo test ui check fix docs clean bench-predictors
 .DEFAULT_GOAL := demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -40,3 +40,6 @@ docs: $(VENV)/ready
 
 clean:
 	rm -rf $(VENV)
+
+bench-predictors: $(VENV)/ready
+	$(BIN)/python -m benchmarks.predictors $(SAMPLES_FOLDER)

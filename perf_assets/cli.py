@@ -1,4 +1,4 @@
-"""The commands a person types: ``perf-assets ingest``, ``sql``, ``rebuild``, ``tables``."""
+"""The commands a person types: ``perf-assets ingest``, ``sql``, ``fit``, ``predict``, ``plan``, ..."""
 
 from __future__ import annotations
 
@@ -107,12 +107,135 @@ def tables() -> None:
     click.echo(tables_markdown(), nl=False)
 
 
+@cli.command()
+def fit() -> None:
+    """Fit the predictors to the published runs, score them beside their peers, publish scores and predictions."""
+    from perf_assets import prediction
+
+    with _plain_errors():
+        scores = prediction.fit_all(data_paths())
+    columns = ["target", "device", "split", "method", "n", "mape", "coverage", "abstained"]
+    rows = [tuple(row.get(name) for name in columns) for row in scores if row["group"] == "all"]
+    _print_table(columns, rows)
+
+
+_MODEL = click.option(
+    "--model", required=True, help="Network: dropped as a layer table, or torchvision's name."
+)
+_DEVICE = click.option("--device", required=True, help="Device, as in cleaned_runs.device.")
+_STAGE = click.option(
+    "--stage", default="training", show_default=True, type=click.Choice(["training", "inference"])
+)
+_INPUT = click.option("--input-size", type=click.IntRange(min=1), help="Input height = width in pixels.")
+_ALGORITHM = click.option("--algorithm", default="", help="Convolution algorithm, where runs have one.")
+
+
+@cli.command()
+@_MODEL
+@_DEVICE
+@_STAGE
+@click.option("--batch-size", required=True, type=click.IntRange(min=1))
+@click.option(
+    "--pruning", default=0.0, show_default=True, type=click.FloatRange(0, 100), help="Percent pruned away."
+)
+@_INPUT
+@_ALGORITHM
+def predict(
+    model: str,
+    device: str,
+    stage: str,
+    batch_size: int,
+    pruning: float,
+    input_size: int | None,
+    algorithm: str,
+) -> None:
+    """Predict latency, memory and energy of one configuration, with 90 % intervals."""
+    import pandas as pd
+
+    from perf_assets import prediction
+
+    with _plain_errors():
+        predictor = prediction.load(data_paths(), device, stage)
+        row = {"model": model, "batch_size": batch_size, "pruning_ratio": pruning / 100,
+               "input_size": input_size or 0, "algorithm": algorithm}  # fmt: skip
+        answer = predictor.predict(pd.DataFrame([row]))
+        if answer.empty:
+            raise ValueError(next(iter(predictor.design(pd.DataFrame([row])).skipped.values())))
+    first = answer.iloc[0]
+    rows: list[tuple] = [(target, float(first[target]), float(first[f"{target}_lower"]), float(first[f"{target}_upper"]), fitted.unit)
+            for target, fitted in predictor.fitted.items()]  # fmt: skip
+    if "oom" in answer:
+        rows.append(("out of memory", float(first["oom"]), None, None, "probability"))
+    _print_table(["target", "predicted", "lower", "upper", "unit"], rows)
+    if first["abstain"]:
+        click.echo(
+            f"abstain: outside what the predictor knows ({first['reason']}); measure a few points first"
+        )
+
+
+@cli.command()
+@_DEVICE
+@_STAGE
+@click.option("--model", "models", multiple=True, help="Network; default is every measured one.")
+@click.option("--max-memory-mib", type=float, help="Largest memory in use.")
+@click.option("--max-latency-ms", type=float, help="Largest time of one step.")
+@click.option("--sure", is_flag=True, help="Judge by the upper ends of the intervals.")
+@_INPUT
+def plan(
+    device: str, stage: str, models: tuple[str, ...], max_memory_mib: float | None, max_latency_ms: float | None,
+    sure: bool, input_size: int | None,
+) -> None:  # fmt: skip
+    """Show the largest batch that fits, and which batch sizes and pruning levels are worth their cost."""
+    from perf_assets import prediction
+    from perf_assets.predictors import plan as planning
+
+    with _plain_errors():
+        paths = data_paths()
+        seen = prediction.read_measurements(paths)
+        predictor = prediction.load(paths, device, stage, seen)
+        own = seen.runs[(seen.runs["device"] == device) & (seen.runs["stage"] == stage)]
+        predictions = planning.grid(
+            predictor, list(models) or sorted(own["model"].unique()), input_size=input_size or 0
+        )
+        if predictions.empty:
+            raise ValueError(
+                f"no shapes of {', '.join(models)}: drop a layer table, or use torchvision's names"
+            )
+    meets = planning.feasible(predictions, max_memory_mib, max_latency_ms, sure=sure)
+    columns = [
+        name
+        for name in ("model", "pruning_ratio", "batch_size", "latency", "memory", "energy", "abstain")
+        if name in predictions
+    ]
+    shown = {"latency": "latency ms", "memory": "memory MiB", "energy": "energy J", "pruning_ratio": "pruned"}
+    header = [shown.get(name, name.replace("_", " ")) for name in columns]
+    if not meets.any():
+        raise click.ClickException("no configuration meets these limits")
+    click.echo("largest batch")
+    _print_table(
+        header, [*planning.largest_batches(predictions, meets)[columns].itertuples(index=False, name=None)]
+    )
+    click.echo("worth their cost (no other is faster per image, less pruned and smaller)")
+    _print_table(header, [*planning.pareto(predictions, meets)[columns].itertuples(index=False, name=None)])
+
+
 def main() -> None:
     """Run the command line; errors of ours are one line, not a traceback."""
     try:
         cli()
     except (NoDataFolderError, SettingError) as error:
         raise SystemExit(f"perf-assets: {error}") from error
+
+
+@contextmanager
+def _plain_errors() -> Generator:
+    """Errors that a user can cure, as one line."""
+    from perf_assets.storage.database import NoDatabaseError
+
+    try:
+        yield
+    except (NoDatabaseError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _say(text: str) -> None:

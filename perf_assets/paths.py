@@ -40,6 +40,11 @@ class DataPaths:
         return self.root / "computed"
 
     @property
+    def predictors(self) -> Path:
+        """Fitted predictors."""
+        return self.root / "predictors"
+
+    @property
     def ledger(self) -> Path:
         """Every file ever seen, and what became of it."""
         return self.root / "ledger.parquet"

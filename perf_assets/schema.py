@@ -425,6 +425,7 @@ PREDICTIONS = _table(
         "abstain", FLAG, "", "true where the configuration lies outside what the predictor has learnt from"
     ),
     _text("reason", "why it abstains"),
+    Column("was_measured", FLAG, "", "true where a measurement of this was among the training rows"),
     _text("snapshot", "hash of the training rows: 16 hex digits"),
 )
 

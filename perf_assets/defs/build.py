@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import ingestion, plots, profiles
+from perf_assets.defs.assets import ingestion, plots, predictors, profiles
 from perf_assets.defs.checks import table_checks
 from perf_assets.defs.device_runner import DeviceRunner
 from perf_assets.defs.jobs import full_sweep, ingest_job, quick_sweep, sanity_sweep
@@ -16,8 +16,16 @@ from perf_assets.defs.sensors import drop_sensor, orphan_sensor
 def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
     """All definitions; ``resources`` replaces resources by name, for tests and other sites."""
     return dg.Definitions(
-        assets=[ingestion.raw_device_logs, ingestion.tables, *profiles.profile_assets, *plots.plot_assets],
-        asset_checks=table_checks(),
+        assets=[
+            ingestion.raw_device_logs,
+            ingestion.tables,
+            *profiles.profile_assets,
+            *predictors.predictor_assets,
+            predictors.predictor_scores,
+            predictors.predictions,
+            *plots.plot_assets,
+        ],
+        asset_checks=[*table_checks(), *predictors.predictor_checks()],
         jobs=[ingest_job, sanity_sweep, quick_sweep, full_sweep],
         schedules=[nightly_ingest, nightly_quick_sweep, weekly_full_sweep],
         sensors=[drop_sensor, orphan_sensor],

@@ -8,12 +8,17 @@ import pytest
 
 from perf_assets.checks import CHECKS
 from perf_assets.definitions import defs
+from perf_assets.prediction import CHECKS as PREDICTOR_CHECKS
+from perf_assets.prediction import TARGETS
 from perf_assets.schema import COMPUTED_TABLES, TABLES
 from perf_assets_tests.support import ROOT
 
 GRAPH = {
     "raw_device_logs": set(),
     **{name: {"raw_device_logs"} for name in TABLES if name not in COMPUTED_TABLES},
+    **{name: {"cleaned_runs", "cleaned_layers", "cleaned_layer_tables"} for name in TARGETS},
+    "predictor_scores": set(TARGETS),
+    "predictions": set(TARGETS),
     "pruned_models": set(),
     "network_features": {"pruned_models"},
     "device_profiles": {"raw_device_logs", "pruned_models", "network_features"},
@@ -40,7 +45,8 @@ def test_graph_is_as_intended():
 def test_every_invariant_is_a_check():
     keys = defs.resolve_asset_graph().asset_check_keys
     assert {(key.asset_key.to_user_string(), key.name) for key in keys} == {
-        (check.table, check.name) for check in CHECKS
+        *((check.table, check.name) for check in CHECKS),
+        *(("predictor_scores", name) for name in PREDICTOR_CHECKS),
     }
 
 

@@ -1,0 +1,107 @@
+"""Accuracy of the predictors beside their peers, from dropped logs to scores: ``make bench-predictors``.
+
+    python -m benchmarks.predictors [FOLDER]
+
+FOLDER holds logs of perf4sight and ai3, and layer tables; the default is the samples' ``predictors`` folder.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from perf_assets import prediction
+from perf_assets.ingest import ingest
+from perf_assets.paths import DataPaths
+from perf_assets_tests.support import SAMPLES
+
+SPLITS = ("config", "unseen_pruning_level", "leave_one_network_out", "leave_one_device_out", "random_leaky")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=SAMPLES / "predictors")
+    folder = parser.parse_args().folder
+    if not folder.is_dir():
+        sys.exit(f"no logs in {folder}: name a folder, or set PERF_ASSETS_SAMPLES")
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = DataPaths(Path(temporary))
+        shutil.copytree(folder, paths.drops)
+        ingest(paths)
+        started_s = time.perf_counter()
+        seen = prediction.read_measurements(paths)
+        for asset in prediction.TARGETS:
+            prediction.fit(paths, asset, seen)
+        scores = prediction.publish_scores(paths)
+        fitted_s = time.perf_counter() - started_s
+        show(scores)
+        print(f"\nfit and evaluation, from SQL to scores: {fitted_s:.0f} s")
+        speed(paths, seen)
+        transfer(seen)
+
+
+def show(scores: list[dict]) -> None:
+    """A line a target, device and split; the methods side by side, ours first."""
+    lines: dict[tuple, dict[str, dict]] = {}
+    for row in scores:
+        if row["group"] == "all":
+            lines.setdefault((row["target"], row["device"], row["split"]), {})[row["method"]] = row
+    print(
+        f"{'target':17}{'device':8}{'split':23}{'n':>6}  {'ours':>6} {'cover':>6} {'abst.':>6}  peers (mean error in %; oom: judged wrongly)"
+    )
+    for (target, device, split), methods in sorted(
+        lines.items(), key=lambda item: (item[0][0], item[0][1], SPLITS.index(item[0][2]))
+    ):
+        ours = methods.pop("perf_assets", {})
+        cells = [
+            f"{ours[name]:6.1f}" if ours.get(name) is not None else "     -"
+            for name in ("coverage", "abstained")
+        ]
+        peers = ", ".join(f"{name} {row['mape']:.2f}" for name, row in methods.items())
+        label = split + (" (leaky)" if split == "random_leaky" else "")
+        print(
+            f"{target:17}{device:8}{label:23}{ours.get('n', 0):6}  {ours.get('mape', float('nan')):6.2f} {' '.join(cells)}  {peers}"
+        )
+
+
+def speed(paths: DataPaths, seen: prediction.Measurements) -> None:
+    """Time of 10,000 configurations of known networks."""
+    import numpy as np
+    import pandas as pd
+
+    for tool, device, stage in [("perf4sight", "tx2", "training")]:
+        own = seen.runs[(seen.runs["tool"] == tool) & (seen.runs["device"] == device)]
+        if own.empty:
+            return
+        predictor = prediction.load(paths, device, stage, seen)
+        random = np.random.default_rng(0)
+        models = random.choice(sorted(own["model"].unique()), 10_000)
+        frame = pd.DataFrame({"model": models, "batch_size": random.integers(1, 257, 10_000)})
+        frame["pruning_ratio"] = [random.choice(predictor.tables.levels(model)) for model in models]
+        started_s = time.perf_counter()
+        answers = predictor.predict(frame)
+        took_s = time.perf_counter() - started_s
+        print(f"{len(answers)} configurations, {len(predictor.fitted)} targets: {took_s:.1f} s")
+
+
+def transfer(seen: prediction.Measurements) -> None:
+    """Error on a held-out network against measured points of it."""
+    from perf_assets.predictors.bundle import transfer_curve
+    from perf_assets.predictors.design import design
+
+    own = seen.runs[seen.runs["tool"] == "perf4sight"]
+    if own.empty:
+        return
+    rows = design(own, seen.tables, with_peer=False)
+    for target in ("latency", "memory"):
+        curve: dict[int, list[float]] = {}
+        for row in transfer_curve(rows, target):
+            curve.setdefault(row["k"], []).append(row["mape"])
+        shown = ", ".join(f"k={k} {sum(errors) / len(errors):.1f} %" for k, errors in curve.items())
+        print(f"transfer to a held-out network, {target}: {shown}")
+
+
+if __name__ == "__main__":
+    main()

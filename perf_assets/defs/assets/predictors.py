@@ -1,0 +1,84 @@
+"""Predictors: fitted from the published tables, scored beside their peers, and asked about every known network."""
+
+from typing import Any
+
+import dagster as dg
+
+from perf_assets import prediction, schema
+from perf_assets.defs.metadata import column_schema, record_table
+from perf_assets.defs.resources import DataFolder
+
+_READS = ("cleaned_runs", "cleaned_layers", "cleaned_layer_tables")
+_SHOWN = ("target", "device", "split", "method", "n", "mape", "median_ape", "coverage", "abstained")
+
+
+def _predictor_asset(name: str, targets: tuple[str, ...]) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=name,
+        deps=_READS,
+        group_name="predictors",
+        kinds={"scikitlearn"},
+        description=f"Fitted predictors of {', '.join(targets)}: one file a target, device, stage and tool.",
+    )
+    def fit(data_folder: DataFolder) -> dg.MaterializeResult:
+        paths = data_folder.paths()
+        scores = prediction.fit(paths, name)
+        return dg.MaterializeResult(
+            metadata={"predictors": dg.MetadataValue.path(str(paths.predictors)), **_overview(scores)}
+        )
+
+    return fit
+
+
+predictor_assets = [_predictor_asset(name, targets) for name, targets in prediction.TARGETS.items()]
+
+
+@dg.asset(
+    deps=list(prediction.TARGETS),
+    group_name="predictors",
+    kinds={"duckdb", "table"},
+    description=schema.PREDICTOR_SCORES.description,
+    metadata={
+        "dagster/column_schema": column_schema(schema.PREDICTOR_SCORES),
+        "dagster/table_name": "perf.predictor_scores",
+    },
+)
+def predictor_scores(data_folder: DataFolder) -> dg.MaterializeResult:
+    """Collect the scores of all fitted predictors."""
+    scores = prediction.publish_scores(data_folder.paths())
+    return dg.MaterializeResult(metadata={"dagster/row_count": len(scores), **_overview(scores)})
+
+
+@dg.asset(
+    deps=list(prediction.TARGETS),
+    group_name="predictors",
+    kinds={"duckdb", "table"},
+    description=schema.PREDICTIONS.description,
+    metadata={
+        "dagster/column_schema": column_schema(schema.PREDICTIONS),
+        "dagster/table_name": "perf.predictions",
+    },
+)
+def predictions(data_folder: DataFolder) -> dg.MaterializeResult:
+    """Predict every measured network on its devices; compare earlier predictions with runs measured since."""
+    drift = prediction.publish_predictions(data_folder.paths())
+    return dg.MaterializeResult(metadata={f"drift_{name}": value for name, value in drift.items()})
+
+
+def predictor_checks() -> list[dg.AssetChecksDefinition]:
+    """Checks of the evaluation, one an invariant of ``perf_assets.prediction.CHECKS``."""
+    return [_asset_check(name, description) for name, description in prediction.CHECKS.items()]
+
+
+def _asset_check(name: str, description: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset="predictor_scores", name=name, description=description)
+    def run_check(data_folder: DataFolder) -> dg.AssetCheckResult:
+        problems = prediction.check(data_folder.paths(), name)
+        return dg.AssetCheckResult(passed=not problems, metadata={"problems": problems})
+
+    return run_check
+
+
+def _overview(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [[row.get(name) for name in _SHOWN] for row in scores if row["group"] == "all"]
+    return {"scores": record_table(_SHOWN, rows)} if rows else {"scores": "too few runs to fit on"}

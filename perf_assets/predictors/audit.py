@@ -1,0 +1,67 @@
+"""Is the evaluation itself sound? Checks that would catch a leaked or a shuffled target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from perf_assets.predictors.bundle import domains
+from perf_assets.predictors.design import MEASURES, Design, NetworkTables, design
+from perf_assets.predictors.evaluate import MIN_ROWS, Fit, folds, leaks, shuffled_target_score
+from perf_assets.predictors.predictor import OURS, fit_predictor, values_of
+
+SHUFFLED_FACTOR = 1.5
+"""Shuffled training values must make errors at least this much larger."""
+
+
+def leaked(measured: pd.DataFrame, tables: NetworkTables) -> list[str]:
+    """What is on both sides of any grouped split, or the target in disguise; in words."""
+    found = []
+    for name, rows in _designs(measured, tables):
+        for fold in folds(rows.frame):
+            if fold.split != "random_leaky":
+                problems = leaks(rows.rows(fold.train), rows.rows(fold.held))
+                found += [f"{name}, {fold.split} {fold.group}: {problem}" for problem in problems]
+    return found
+
+
+def learnt_from_shuffled(
+    measured: pd.DataFrame, tables: NetworkTables, *, fit: Fit = fit_predictor
+) -> list[str]:
+    """Targets whose predictor does hardly worse when its training values are shuffled; in words."""
+    found = []
+    for name, rows in _designs(measured, tables):
+        for target in MEASURES:
+            known = rows.rows(np.isfinite(values_of(rows.frame, target)))
+            if len(known) < MIN_ROWS or known.frame["model"].nunique() < 2:
+                continue
+            true_pct, shuffled_pct = shuffled_target_score(known, target, fit=fit)
+            if shuffled_pct < SHUFFLED_FACTOR * true_pct:
+                found.append(
+                    f"{name}, {target}: {true_pct:.1f} % on true, {shuffled_pct:.1f} % on shuffled values"
+                )
+    return found
+
+
+def beaten_by_peers(scores: pd.DataFrame) -> list[str]:
+    """Targets for which a peer errs no more than ours on held-out networks; in words."""
+    found = []
+    split = scores[(scores["split"] == "leave_one_network_out") & (scores["group"] == "all")]
+    for (target, device, stage), rows in split.groupby(["target", "device", "stage"]):
+        own = rows.loc[rows["method"] == OURS, "mape"].min()
+        found += [
+            f"{target} on {device} ({stage}): ours {own:.1f} %, {row.method} {row.mape:.1f} %"
+            for row in rows[rows["method"] != OURS].itertuples()
+            if not own < row.mape
+        ]
+    return found
+
+
+def _designs(measured: pd.DataFrame, tables: NetworkTables) -> Iterator[tuple[str, Design]]:
+    for tool, device, stage in domains(measured):
+        chosen = (measured["tool"] == tool) & (measured["device"] == device) & (measured["stage"] == stage)
+        rows = design(measured[chosen], tables, with_peer=False)
+        if len(rows):
+            yield f"{device} ({stage}, {tool})", rows

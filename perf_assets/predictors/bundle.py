@@ -1,0 +1,247 @@
+"""All predictors of a data folder: one a target, device, stage and tool; asking them, and adapting them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perf_assets.predictors.artifacts import load_fitted, save_fitted
+from perf_assets.predictors.cost_model import relative_errors_pct
+from perf_assets.predictors.design import (
+    MEASURES,
+    Design,
+    NetworkTables,
+    complete_keys,
+    design,
+    layer_design,
+)
+from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
+from perf_assets.predictors.intervals import Conformal
+from perf_assets.predictors.predictor import Fitted, fit_predictor, values_of
+
+MIN_LAYERS = 200
+
+
+class NoPredictorError(ValueError):
+    """Nothing was fitted for that target, device and stage: the message lists what was."""
+
+
+def domains(measured: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Tool, device and stage of which enough was measured to fit on."""
+    counts = measured.groupby(["tool", "device", "stage"]).size()
+    return [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-return-type]
+
+
+def name_of(target: str, tool: str, device: str, stage: str) -> str:
+    """File name of a predictor: ``latency-perf4sight-tx2-training``, whatever the log called its device."""
+
+    def safe(text: str) -> str:
+        return "".join(c if c.isalnum() or c in "._" else "_" for c in text)[:60]
+
+    return "-".join(safe(part) for part in (target, tool, device, stage))
+
+
+def fit_targets(
+    measured: pd.DataFrame, tables: NetworkTables, targets: tuple[str, ...], folder: Path
+) -> list[dict[str, Any]]:
+    """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
+
+    Args:
+        measured: what :func:`design.measured` returns.
+        tables: where shapes come from.
+        targets: keys of ``MEASURES`` (others are passed over); with ``memory``, out-of-memory is judged too.
+        folder: where the files go.
+
+    Returns:
+        Rows of ``predictor_scores``.
+    """
+    scores: list[dict[str, Any]] = []
+    for tool, device, stage in domains(measured):
+        chosen = (measured["tool"] == tool) & (measured["device"] == device) & (measured["stage"] == stage)
+        everything = design(measured[chosen], tables)
+        for target in targets:
+            if target not in MEASURES or len(everything) == 0:
+                continue
+            known = np.isfinite(values_of(everything.frame, target))
+            if known.sum() < MIN_ROWS:
+                continue
+            rows = score_target(everything, target, device)
+            fitted = fit_predictor(everything.rows(known), target)
+            if target == "memory":
+                rows += score_oom(everything, device)
+                fitted = fitted.with_limit(everything)
+            save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
+            scores += rows
+    return scores
+
+
+def fit_layers(layers: pd.DataFrame, tables: NetworkTables, folder: Path) -> list[dict[str, Any]]:
+    """Fit, score and save predictors of single convolutions' times, for every device with enough of them.
+
+    Args:
+        layers: rows of ``design.LAYERS_QUERY``.
+        tables: where the layers' true sizes come from.
+        folder: where the files go.
+
+    Returns:
+        Rows of ``predictor_scores``.
+    """
+    scores: list[dict[str, Any]] = []
+    for device, group in layers.groupby("device"):
+        timed = layer_design(group.reset_index(drop=True), tables)
+        if len(timed) < MIN_LAYERS:
+            continue
+        rows = score_target(timed, "layer_latency", str(device))
+        fitted = fit_predictor(timed, "layer_latency")
+        save_fitted(fitted, folder, name_of("layer_latency", "ai3", str(device), "inference"), rows)
+        scores += rows
+    return scores
+
+
+@dataclass
+class Predictor:
+    """What :func:`load_predictor` gives: answers about configurations of one device and stage."""
+
+    device: str
+    stage: str
+    tool: str
+    tables: NetworkTables
+    fitted: dict[str, Fitted]
+    scores: list[dict[str, Any]] = field(default_factory=list)
+
+    def design(self, frame: pd.DataFrame) -> Design:
+        """Design matrix of configurations of this predictor's device and stage."""
+        frame = complete_keys(frame).assign(tool=self.tool, device=self.device, stage=self.stage)
+        return design(frame, self.tables, with_peer=False)
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Predict every target for configurations.
+
+        Args:
+            frame: columns ``model`` and ``batch_size``; also ``pruning_ratio`` (0-1), ``input_size`` (px) and
+                ``algorithm`` where they are not the usual.
+
+        Returns:
+            The configurations, and of each target ``<target>``, ``<target>_lower``, ``<target>_upper`` in ms, MiB
+            or J, ``oom`` as a probability, ``abstain`` and ``reason``. Networks without shapes are left out.
+        """
+        rows = self.design(frame)
+        result = rows.frame.copy()
+        if not len(rows):
+            return result
+        for target, fitted in self.fitted.items():
+            result[target], result[f"{target}_lower"], result[f"{target}_upper"] = fitted.predict(rows)
+            if target == "memory":
+                result["oom"] = fitted.out_of_memory(rows)
+        first = next(iter(self.fitted.values()))
+        result["reason"] = first.abstentions(rows)
+        result["abstain"] = result["reason"] != ""
+        return result
+
+    def adapt(self, points: pd.DataFrame) -> Predictor:
+        """A predictor that has seen a few measured points of a new network or device.
+
+        Each target that the points hold is scaled by the median ratio of measured to predicted, which few points
+        determine; half-way back for one point, less for more, since a single ratio is noisy.
+
+        Args:
+            points: configurations as for :meth:`predict`, with measured columns such as ``latency_ms``.
+        """
+        rows = self.design(points)
+        adapted = {}
+        for target, fitted in self.fitted.items():
+            column = MEASURES[target][0]
+            adapted[target] = (
+                adapt_fitted(fitted, rows, rows.frame[column].to_numpy(float))
+                if column in rows.frame
+                else fitted
+            )
+        return replace(self, fitted=adapted)
+
+
+def adapt_fitted(fitted: Fitted, rows: Design, y: np.ndarray) -> Fitted:
+    """One target's predictor, scaled by measured points: see :meth:`Predictor.adapt`."""
+    known = np.isfinite(y) & (y > 0)
+    if not known.any():
+        return fitted
+    ratios = np.log(y[known] / fitted.predict(rows)[0][known])
+    shift = float(np.median(ratios)) * known.sum() / (known.sum() + 0.25)
+    width = fitted.conformal.log_half_width
+    left = max(float(np.median(np.abs(ratios - shift))) * 2.5, width * (1 - known.sum() / (known.sum() + 3)))
+    model = replace(fitted.model, factor=fitted.model.factor * float(np.exp(shift)))
+    return replace(fitted, model=model, conformal=Conformal(left))
+
+
+def transfer_curve(
+    rows: Design, target: str, ks: tuple[int, ...] = (0, 1, 3, 5, 10), repeats: int = 20
+) -> list[dict[str, Any]]:
+    """Error on a network that was held out, after k of its points were measured, for each k.
+
+    Returns:
+        Rows with ``group`` (the network), ``k`` and ``mape`` (%) over the points that were not given.
+    """
+    y = values_of(rows.frame, target)
+    rows, y = rows.rows(np.isfinite(y)), y[np.isfinite(y)]
+    model = rows.frame["model"].to_numpy(str)
+    result = []
+    for name in np.unique(model):
+        if (model == name).all():
+            continue
+        fitted = fit_predictor(rows.rows(model != name), target)
+        held, y_held = rows.rows(model == name), y[model == name]
+        for k in ks:
+            errors = []
+            for repeat in range(repeats if k else 1):
+                given = np.random.default_rng(repeat).permutation(len(y_held))[:k]
+                rest = np.setdiff1d(np.arange(len(y_held)), given)
+                if not len(rest):
+                    continue
+                adapted = adapt_fitted(fitted, held.rows(given), y_held[given]) if k else fitted
+                errors.append(relative_errors_pct(adapted.predict(held.rows(rest))[0], y_held[rest]).mean())
+            if errors:
+                result.append({"group": str(name), "k": k, "mape": float(np.mean(errors))})
+    return result
+
+
+def load_predictor(
+    folder: Path, device: str, stage: str = "training", tables: NetworkTables | None = None
+) -> Predictor:
+    """Load what was fitted for a device and stage.
+
+    Args:
+        folder: where predictors were saved (``data/predictors``).
+        device: as in ``cleaned_runs.device``.
+        stage: ``training`` or ``inference``.
+        tables: where shapes of networks come from; by default the networks of torchvision.
+
+    Raises:
+        NoPredictorError: nothing was fitted for them.
+        ArtifactError: files were changed or are of another version.
+    """
+    found: dict[str, tuple[str, Path]] = {}
+    for file in sorted(folder.glob("*.json")):
+        parts = file.stem.split("-")
+        if (
+            len(parts) == 4
+            and name_of(parts[0], parts[1], device, stage) == file.stem
+            and parts[0] in MEASURES
+        ):
+            found.setdefault(parts[0], (parts[1], file))
+    if not found:
+        known = sorted(
+            {f"{p[2]} ({p[3]})" for file in folder.glob("*.json") if len(p := file.stem.split("-")) == 4}
+        )
+        raise NoPredictorError(
+            f"no predictor for {device} ({stage}); fitted are: {', '.join(known) or 'none'}. "
+            "Drop runs of it and materialize the predictors (perf-assets fit)"
+        )
+    fitted, scores = {}, []
+    for target in (name for name in MEASURES if name in found):
+        fitted[target], content = load_fitted(found[target][1])
+        scores += content["scores"]
+    tool = next(iter(found.values()))[0]
+    return Predictor(device, stage, tool, tables or NetworkTables(), fitted, scores)

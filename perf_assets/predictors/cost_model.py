@@ -1,0 +1,367 @@
+"""The cost model: non-negative costs of physical terms, times what trees learn about the remaining factor.
+
+A cost is a sum of terms (``design``) with coefficients of 0 or more, fitted on relative error. Few networks
+determine few directions of so many coefficients, and what they leave open decides how an unseen network is judged.
+So coefficients are drawn towards what data sheets say, in three steps: one scale for all of them, then one for each
+family (arithmetic, traffic, launches, ...), then the coefficients themselves. How strongly is chosen by leaving out
+one group of the training rows after another. Trees see the logarithm of the remaining factor and scale-free
+features only: they cannot extrapolate sizes, and need not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+from sklearn.ensemble import ExtraTreesRegressor
+
+from perf_assets.predictors.devices import Device, device_facts
+
+TREES = 300
+SEED = 0
+PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
+"""Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
+MOST_ROWS = 6000
+"""More rows are thinned evenly: neighbouring input sizes teach the same. Small groups are kept whole."""
+FAMILY_PULL = 0.3
+SCALE_PULL = 1e-3
+CONSTANT = "constant"
+
+Prior = dict[str, tuple[str, float]]
+"""Term → (family, expected cost of one unit of it)."""
+
+
+def time_prior(family: str, device: str, stage: str) -> Prior:
+    """Expected ms of one unit of each term, from the device's data sheet at full speed.
+
+    A training step passes three times over each convolution (forward, gradients of inputs and of weights) and
+    some ten over the elements of normalisations and activations; inference a third of that.
+    """
+    facts = device_facts(device)
+    passes = 3 if stage == "training" else 1
+    return _staged_prior(facts) if family == "host_staged" else _device_prior(facts, passes)
+
+
+def _device_prior(facts: Device, passes: int) -> Prior:
+    mac = passes * 2 / facts.peak_fp32_tflops
+    mib = passes * 2**20 / 1e6 / facts.memory_bandwidth_gbps
+    arithmetic = {
+        # Raw and tile-rounded counts share the cost of the same work; Winograd does 2.25 times less of it.
+        "macs_1x1_g": 0.5, "macs_3x3_g": 0.2, "macs_3x3_strided_g": 0.5, "macs_large_g": 0.5,
+        "macs_tiles_gemm_g": 0.15, "macs_tiles_channels_g": 0.25, "macs_winograd_g": 0.05,
+    }  # fmt: skip
+    traffic = {
+        "traffic_1x1_mib": 1.0, "traffic_3x3_mib": 1.0, "traffic_large_mib": 1.0,
+        # Kernels of depthwise convolutions reach about a fifth of the bandwidth.
+        "traffic_depthwise_mib": 5.0,
+        "traffic_columns_in_mib": 0.1, "traffic_columns_out_mib": 0.1,
+        "traffic_batchnorm_mib": 4.0, "traffic_activation_mib": 2.7, "traffic_pool_mib": 2.0,
+        "traffic_parameter_mib": 1.7,
+    }  # fmt: skip
+    return (
+        {name: ("arithmetic", share * mac) for name, share in arithmetic.items()}
+        | {name: ("traffic", share * mib) for name, share in traffic.items()}
+        | {"launches": ("launches", passes / 6), CONSTANT: ("constant", float(passes))}
+    )
+
+
+def _staged_prior(facts: Device) -> Prior:
+    """Copies from pageable memory reach 6-7 GB/s, five allocations 0.2 ms, a few cores 10 GB/s,
+    or three times that where they only read."""
+    copy, host = 2**20 / 1e6 / 6.5, 2**20 / 1e6 / 10
+    mac = 2 / facts.peak_fp32_tflops
+    prior: Prior = dict.fromkeys(("copy_in_mib", "copy_out_mib", "copy_weight_mib"), ("copies", copy))
+    prior |= {"launches": ("launches", 0.2), CONSTANT: ("constant", 1.0)}
+    prior |= dict.fromkeys(("host_elementwise_mib", "host_concat_mib"), ("host", host))
+    prior["host_linear_mib"] = ("linear", host / 3)
+    from perf_assets.predictors.design import ALGORITHMS
+
+    for algorithm in (name.replace(" ", "_") for name in ALGORITHMS):
+        # Single images reach half of peak. Transformed weights are written and read in memory that is allocated
+        # for each call, at some tenth of the bandwidth.
+        transforms = algorithm.startswith(("fft", "winograd"))
+        moved = 2 * 2**20 / 1e6 / facts.memory_bandwidth_gbps * (10 if transforms else 0.1)
+        prior[f"macs_{algorithm}_g"] = (f"arithmetic_{algorithm}", 2 * mac)
+        prior[f"transform_{algorithm}_mib"] = (f"arithmetic_{algorithm}", moved)
+    return prior
+
+
+def memory_prior(target: str, stage: str) -> Prior:
+    """Expected MiB of one unit of each term.
+
+    Training holds parameters, gradients and momentum (three times the parameters). What an allocator reserves
+    exceeds what it hands out by a few of the largest tensors; what a system uses, by a runtime of about 1 GiB.
+    """
+    inside = target == "memory_allocated"
+    workspace = 0.05 if inside else 0.2
+    return {
+        "activation_mib": ("activation", 1.0),
+        "parameter_mib": ("parameter", 3.0 if stage == "training" else 1.0),
+        "largest_output_mib": ("workspace", 1.0 if inside else 4.0),
+        "largest_im2col_mib": ("workspace", workspace),
+        "largest_winograd_mib": ("workspace", workspace),
+        "largest_fft_mib": ("workspace", workspace / 4),
+        CONSTANT: ("constant", 1000.0 if target == "memory" else 10.0),
+    }
+
+
+def prior_of(target: str, family: str, device: str, stage: str) -> Prior:
+    """The prior of a target's terms; of energy, the time's at half the thermal design power."""
+    if target.startswith("memory"):
+        return memory_prior(target, stage)
+    times = time_prior(family, device, stage)
+    if target != "energy":
+        return times
+    watts = device_facts(device).tdp_w / 2
+    return {name: (family, cost_ms * watts / 1000) for name, (family, cost_ms) in times.items()}
+
+
+@dataclass
+class Forest:
+    """Regression trees as flat arrays: predicts what the fitted trees predicted, with nothing to unpickle."""
+
+    roots: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def of(cls, model: ExtraTreesRegressor) -> Forest:
+        """The arrays of a fitted scikit-learn forest, its trees one behind the other."""
+        trees = [estimator.tree_ for estimator in model.estimators_]
+        roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
+        feature = np.concatenate([tree.feature for tree in trees])
+        leaf = feature < 0
+
+        def shifted(children: Sequence[np.ndarray]) -> np.ndarray:
+            nodes = np.concatenate([part + root for part, root in zip(children, roots, strict=True)])
+            # A leaf is its own child, so that walking on from it stays there.
+            return np.where(leaf, np.arange(len(nodes)), nodes).astype(np.int32)
+
+        return cls(
+            roots.astype(np.int32),
+            np.where(leaf, 0, feature).astype(np.int32),
+            np.concatenate([tree.threshold for tree in trees]),
+            shifted([tree.children_left for tree in trees]),
+            shifted([tree.children_right for tree in trees]),
+            np.concatenate([tree.value[:, 0, 0] for tree in trees]),
+        )
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Mean over the trees, shape (n,), of features of shape (n, features)."""
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        result = np.empty(len(x))
+        for start in range(0, len(x), 2048):
+            part = x[start : start + 2048]
+            nodes = np.broadcast_to(self.roots, (len(part), len(self.roots))).copy()
+            rows = np.arange(len(part))[:, None]
+            while True:
+                goes_left = part[rows, self.feature[nodes]] <= self.threshold[nodes]
+                following = np.where(goes_left, self.left[nodes], self.right[nodes])
+                if np.array_equal(following, nodes):
+                    break
+                nodes = following
+            result[start : start + 2048] = self.value[nodes].mean(axis=1)
+        return result
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Name → array, as :class:`Forest` takes them."""
+        return dict(vars(self))
+
+
+@dataclass
+class CostModel:
+    """A fitted cost model. ``names`` are its terms, ``features`` what the trees see; ``cap`` bounds predictions."""
+
+    names: list[str]
+    coefficients: np.ndarray
+    features: list[str]
+    forest: Forest | None
+    cap: float = np.inf
+    pull: float = 0.0
+    trust: float = 1.0
+    """How much of the trees' factor is believed, 0-1: as much as helped on groups that were left out."""
+    factor: float = 1.0
+    """What measured points of a new network or device have taught since."""
+
+    def physics(self, terms: pd.DataFrame) -> np.ndarray:
+        """The sum of costs alone, shape (n,)."""
+        return _with_constant(terms, self.names) @ self.coefficients
+
+    def uncapped(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
+        """Predictions without the cap: what memory would be needed if there were enough of it."""
+        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape)) * self.factor
+
+    def log_residual(self, shape: pd.DataFrame) -> np.ndarray:
+        """The trees' logarithm of what physics leaves, shape (n,)."""
+        if self.forest is None:
+            return np.zeros(len(shape))
+        return self.forest.predict(shape[self.features].to_numpy())
+
+    def predict(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
+        """Predictions in the target's unit, shape (n,)."""
+        return np.minimum(self.uncapped(terms, shape), self.cap)
+
+
+def fit_cost_model(
+    terms: pd.DataFrame,
+    shape: pd.DataFrame,
+    y: np.ndarray,
+    groups: np.ndarray,
+    prior: Prior,
+    *,
+    capped: bool = False,
+    pull: float | None = None,
+    trees: int = TREES,
+) -> CostModel:
+    """Fit costs and trees.
+
+    Args:
+        terms: terms of cost, shape (n, terms), each 0 or more.
+        shape: scale-free features, shape (n, features).
+        y: measured values above 0, shape (n,).
+        groups: what each row belongs to (its network); groups weigh the same whatever their size.
+        prior: the terms to use and what to expect of them.
+        capped: predict no more than the largest measured value (memory cannot exceed the device's).
+        pull: strength of the prior; by default the one under which left-out groups are predicted best.
+        trees: number of trees; 0 leaves the costs alone.
+
+    Raises:
+        ValueError: nothing to fit on.
+    """
+    y = np.asarray(y, dtype=float)
+    if len(y) == 0 or not (y > 0).all():
+        raise ValueError(f"{len(y)} rows to fit on, all values must be above 0")
+    cap = float(y.max()) if capped else np.inf
+    if len(y) > MOST_ROWS:
+        thinned = np.linspace(0, len(y) - 1, MOST_ROWS).astype(int)
+        kept = np.unique(np.concatenate([thinned, np.flatnonzero(_is_rare(groups))]))
+        terms, shape, y, groups = terms.iloc[kept], shape.iloc[kept], y[kept], groups[kept]
+    names = [name for name in prior if name == CONSTANT or name in terms]
+    x = _with_constant(terms, names)
+    families = np.array([prior[name][0] for name in names])
+    expected = np.array([prior[name][1] for name in names])
+    if pull is None:
+        pull = _best_pull(x, y, groups, expected, families)
+    coefficients = _fit_costs(x, y, groups, expected, families, pull)
+    forest = None
+    features = list(shape.columns)
+    if trees and len(y) >= 10:
+        rest = np.log(y / (x @ coefficients))
+        leaf = max(2, len(y) // 4000)
+        forest = Forest.of(
+            ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2).fit(
+                shape.to_numpy(np.float32), rest
+            )
+        )
+    return CostModel(names, coefficients, features, forest, cap, pull)
+
+
+def out_of_group(
+    fit: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]], groups: np.ndarray, folds: int = 6
+) -> np.ndarray:
+    """Predictions for every row by a model that saw nothing of its group, of the shape that predictions have.
+
+    Args:
+        fit: takes a mask of training rows, gives a function from a mask of rows to their predictions.
+        groups: shape (n,); more than ``folds`` of them share folds. NaN is returned where there is one alone.
+    """
+    names = pd.unique(groups)
+    if len(names) < 2:
+        return np.full(len(groups), np.nan)
+    fold_of = {name: number % folds for number, name in enumerate(names)}
+    fold = np.array([fold_of[name] for name in groups])
+    predictions: np.ndarray | None = None
+    for number in np.unique(fold):
+        held = fold == number
+        part = fit(~held)(held)
+        if predictions is None:
+            predictions = np.full((len(groups), *part.shape[1:]), np.nan)
+        predictions[held] = part
+    assert predictions is not None
+    return predictions
+
+
+def _is_rare(groups: np.ndarray) -> np.ndarray:
+    """Rows whose group has fewer than a thousand, shape (n,)."""
+    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    return counts[inverse] < 1000
+
+
+def _best_pull(
+    x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray
+) -> float:
+    """The pull under which groups that were left out are predicted best; a middling one where there is one group."""
+    if len(pd.unique(groups)) < 2:
+        return 0.05
+
+    def error(pull: float) -> float:
+        def fit(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+            costs = _fit_costs(x[train], y[train], groups[train], expected, families, pull)
+            return lambda held: x[held] @ costs
+
+        return float(np.mean(np.abs(np.log(out_of_group(fit, groups) / y))))
+
+    errors = {strength: error(strength) for strength in PULLS}
+    # Two groups judge poorly: of the pulls that do about as well by them, the strongest.
+    tolerance = 1.25 if len(pd.unique(groups)) == 2 else 1.0
+    return max(strength for strength in PULLS if errors[strength] <= tolerance * min(errors.values()))
+
+
+def _fit_costs(
+    x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray, pull: float
+) -> np.ndarray:
+    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    weight = np.sqrt(1 / counts[inverse] / len(counts))
+    relative = x * expected / y[:, None] * weight[:, None]
+
+    def drawn(columns: np.ndarray, towards: np.ndarray, strength: float) -> np.ndarray:
+        """Non-negative scales of the columns, drawn towards ``towards``."""
+        pulled = np.vstack([columns * towards, strength * np.eye(len(towards))])
+        solution, _ = nnls(pulled, np.concatenate([weight, np.full(len(towards), strength)]))
+        return solution * towards
+
+    everything = drawn(relative.sum(axis=1, keepdims=True), np.ones(1), SCALE_PULL)
+    names = list(dict.fromkeys(families.tolist()))
+    by_family = np.stack([relative[:, families == name].sum(axis=1) for name in names], axis=1)
+    scales = drawn(by_family, np.full(len(names), everything[0]), FAMILY_PULL)
+    # A family that the rows speak against keeps a twentieth, so that a network full of it is not free.
+    towards = np.array([max(scales[names.index(family)], everything[0] / 20) for family in families])
+    return drawn(relative, towards, pull) * expected
+
+
+def _with_constant(terms: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    return np.stack(
+        [terms[name].to_numpy(float) if name in terms else np.ones(len(terms)) for name in names], axis=1
+    )
+
+
+def relative_errors_pct(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Absolute errors in percent of the measured values."""
+    return np.abs(predicted / y - 1) * 100
+
+
+def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A model as plain values and arrays."""
+    values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
+              "pull": model.pull, "trust": model.trust, "factor": model.factor, "has_forest": model.forest is not None}  # fmt: skip
+    arrays = {"coefficients": model.coefficients}
+    if model.forest is not None:
+        arrays |= {f"forest_{name}": array for name, array in model.forest.arrays().items()}
+    return values, arrays
+
+
+def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CostModel:
+    """The model back from what :func:`state_of` gave."""
+    forest = None
+    if values["has_forest"]:
+        forest = Forest(*(arrays[f"forest_{name}"] for name in Forest.__dataclass_fields__))
+    cap = np.inf if values["cap"] is None else float(values["cap"])
+    return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forest, cap,
+                     float(values["pull"]), float(values["trust"]), float(values["factor"]))  # fmt: skip

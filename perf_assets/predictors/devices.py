@@ -1,0 +1,34 @@
+"""Facts of devices (``devices.toml``): what a fit starts from, and what lets one device stand in for another."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Device:
+    """Data-sheet facts of one device."""
+
+    name: str
+    peak_fp32_tflops: float
+    memory_bandwidth_gbps: float
+    memory_gib: float
+    tdp_w: float
+    integrated: bool
+    source: str
+
+
+@cache
+def devices() -> dict[str, Device]:
+    """All known devices by name."""
+    text = (Path(__file__).parent / "devices.toml").read_text()
+    return {name: Device(name=name, **facts) for name, facts in tomllib.loads(text).items()}
+
+
+def device_facts(name: str) -> Device:
+    """Facts of a device; of an unknown one, those of a middling accelerator, which a fit then scales as a whole."""
+    typical = Device(name, 10.0, 500.0, float("inf"), 250.0, False, "not in devices.toml")
+    return devices().get(name, typical)

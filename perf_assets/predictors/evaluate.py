@@ -1,0 +1,273 @@
+"""Scores on rows that were held out by group, ours and the peers' side by side, and the checks on the evaluation.
+
+Rows of one network at neighbouring batch sizes are near twins: a random split tests memory, not prediction. So
+whole networks, devices or pruning levels are held out; the random split is scored as well, under its name
+``random_leaky``, to show how much it flatters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perf_assets.predictors.baselines import baselines_of
+from perf_assets.predictors.cost_model import SEED, relative_errors_pct
+from perf_assets.predictors.design import MEASURES, Design
+from perf_assets.predictors.predictor import OURS, Fitted, fit_predictor, snapshot_of, values_of
+
+CONFIG_NETWORK = "resnet50"
+CONFIG_LEVELS_PCT = (0, 30, 50, 70, 90)
+"""The split that perf4sight ships: one network, these pruning levels train, its others are tested."""
+MIN_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split: masks of training and held-out rows, and what was held out."""
+
+    split: str
+    group: str
+    train: np.ndarray
+    held: np.ndarray
+    grouped_by: str
+
+
+def folds(frame: pd.DataFrame) -> Iterator[Fold]:
+    """Every split that the rows of one device and stage allow.
+
+    Args:
+        frame: columns ``model``, ``pruning_ratio`` of measured rows.
+    """
+    model, level = frame["model"].to_numpy(str), (frame["pruning_ratio"] * 100).round().to_numpy(int)
+    if len(np.unique(model)) > 1:
+        for name in np.unique(model):
+            yield Fold("leave_one_network_out", str(name), model != name, model == name, "model")
+    of_config = np.isin(level, CONFIG_LEVELS_PCT)
+    own = model == CONFIG_NETWORK
+    if (own & of_config).sum() >= MIN_ROWS and (own & ~of_config).any():
+        yield Fold("config", CONFIG_NETWORK, own & of_config, own & ~of_config, "pruning_ratio")
+    for name in np.unique(model):
+        own = model == name
+        if (own & of_config).sum() >= MIN_ROWS and (own & ~of_config).any():
+            yield Fold("unseen_pruning_level", str(name), own & of_config, own & ~of_config, "pruning_ratio")
+    if len(frame) >= 5 * MIN_ROWS:
+        held = np.random.default_rng(SEED).random(len(frame)) < 0.2
+        yield Fold("random_leaky", "all", ~held, held, "model")
+
+
+def leaks(train: Design, held: Design) -> list[str]:
+    """Configurations that stand on both sides of a split, or features that are the target in disguise.
+
+    Returns:
+        What leaks, in words; empty where nothing does.
+    """
+    found = []
+    keys = ["model", "pruning_ratio", "device", "stage", "algorithm", "batch_size", "input_size"]
+    keys += [name for name in ("layer",) if name in train.frame]
+    both = train.frame[keys].merge(held.frame[keys], on=keys, how="inner")
+    if len(both):
+        found.append(
+            f"{len(both)} configurations are in training and held out, such as {both.iloc[0].to_dict()}"
+        )
+    everything = pd.concat([train.frame, held.frame], ignore_index=True)
+    columns = pd.concat(
+        [pd.concat([part.terms, part.shape], axis=1) for part in (train, held)], ignore_index=True
+    )
+    for measure in [column for column, _ in MEASURES.values() if column in everything]:
+        y = everything[measure].to_numpy(float)
+        known = np.isfinite(y)
+        if known.sum() < MIN_ROWS:
+            continue
+        target = pd.Series(y[known]).rank()
+        for name in columns:
+            feature = pd.Series(columns[name].to_numpy(float)[known])
+            if feature.nunique() > known.sum() / 2 and abs(feature.rank().corr(target)) > 0.9995:
+                found.append(f"feature {name} orders the rows exactly as {measure} does")
+    return found
+
+
+def score_row(
+    predicted: np.ndarray, y: np.ndarray, *, lower: np.ndarray | None = None, upper: np.ndarray | None = None,
+    abstain: np.ndarray | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Errors in percent, and of methods with intervals their coverage and abstentions in percent."""
+    errors = relative_errors_pct(predicted, y)
+    row: dict[str, Any] = {
+        "n": len(y),
+        "mape": float(errors.mean()),
+        "median_ape": float(np.median(errors)),
+        "p95_ape": float(np.percentile(errors, 95)),
+    }
+    if lower is not None and upper is not None and np.isfinite(lower).all():
+        row["coverage"] = float(((y >= lower) & (y <= upper)).mean() * 100)
+    if abstain is not None:
+        row["abstained"] = float(abstain.mean() * 100)
+    return row
+
+
+@dataclass
+class _Held:
+    """Held-out predictions of one method on one fold."""
+
+    y: np.ndarray
+    predicted: np.ndarray
+    lower: np.ndarray | None = None
+    upper: np.ndarray | None = None
+    abstain: np.ndarray | None = None
+
+    @classmethod
+    def joined(cls, parts: list[_Held]) -> _Held:
+        def together(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return None if any(value is None for value in values) else np.concatenate(values)
+
+        return cls(
+            together("y"), together("predicted"), together("lower"), together("upper"), together("abstain")
+        )
+
+    def score(self) -> dict[str, Any]:
+        return score_row(self.predicted, self.y, lower=self.lower, upper=self.upper, abstain=self.abstain)
+
+
+Fit = Callable[[Design, str, str], Fitted]
+
+
+def score_target(
+    design: Design, target: str, device: str, *, fit: Fit = fit_predictor
+) -> list[dict[str, Any]]:
+    """Scores of ours and of the peers on every split of one device's rows.
+
+    Args:
+        design: rows of one device, stage and tool in which ``target`` was measured (others are left out).
+        target: a key of ``MEASURES``, ``oom`` or ``layer_latency``.
+        device: name for the rows.
+        fit: how ours is fitted; tests put in broken ones.
+
+    Returns:
+        Rows of ``predictor_scores``; several folds of one split also as group ``all``.
+    """
+    y_all = values_of(design.frame, target)
+    known = np.isfinite(y_all)
+    design = design.rows(known)
+    if len(design) < MIN_ROWS:
+        return []
+    y = y_all[known]
+    snapshot = snapshot_of(design, target)
+    tool = str(design.frame["tool"].iloc[0]) if "tool" in design.frame else "ai3"
+    stage = str(design.frame["stage"].iloc[0]) if "stage" in design.frame else "inference"
+    held_by: dict[tuple[str, str], list[tuple[str, _Held]]] = {}
+    for fold in folds(design.frame):
+        train, held = design.rows(fold.train), design.rows(fold.held)
+        y_train, y_held = y[fold.train], y[fold.held]
+        if len(train) < MIN_ROWS and fold.split != "config":
+            continue
+        methods = {OURS: _ours(train, held, y_held, target, fold.grouped_by, fit)}
+        for name, method in baselines_of(target, tool).items():
+            methods[name] = _Held(y_held, method(train, held, y_train))
+        for name, result in methods.items():
+            held_by.setdefault((fold.split, name), []).append((fold.group, result))
+    rows = []
+    for (split, method), parts in held_by.items():
+        base = {
+            "target": target,
+            "device": device,
+            "stage": stage,
+            "method": method,
+            "split": split,
+            "snapshot": snapshot,
+        }
+        rows += [base | {"group": group, **result.score()} for group, result in parts if len(parts) > 1]
+        rows.append(base | {"group": "all", **_Held.joined([result for _, result in parts]).score()})
+    return rows
+
+
+def _ours(train: Design, held: Design, y_held: np.ndarray, target: str, grouped_by: str, fit: Fit) -> _Held:
+    fitted = fit(train, target, grouped_by)
+    predicted, lower, upper = fitted.predict(held)
+    abstain = np.array([bool(reason) for reason in fitted.abstentions(held)])
+    return _Held(y_held, predicted, lower, upper, abstain)
+
+
+def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[dict[str, Any]]:
+    """Scores of out-of-memory judgements: ``mape`` is the share judged wrongly, in percent.
+
+    Both ours and perf4sight's features judge by predicted memory against the threshold that divides the training
+    rows best; ``constant`` says what most training rows did.
+    """
+    frame = design.frame
+    if frame["oom"].nunique() < 2:
+        return []
+    rows = []
+    wrong: dict[tuple[str, str], list[tuple[str, np.ndarray]]] = {}
+    for fold in folds(frame):
+        train, held = design.rows(fold.train), design.rows(fold.held)
+        truth = held.frame["oom"].to_numpy() > 0.5
+        fits = np.isfinite(train.frame["memory_used_mib"].to_numpy(float))
+        if fits.sum() < MIN_ROWS or train.frame["oom"].nunique() < 2:
+            continue
+        fitted = fit(train.rows(fits), "memory", fold.grouped_by).with_limit(train)
+        judged = {OURS: fitted.out_of_memory(held) > 0.5}
+        peer = baselines_of("memory", "perf4sight")["perf4sight"]
+        y = train.frame["memory_used_mib"].to_numpy(float)[fits]
+        limit = best_threshold(peer(train.rows(fits), train, y), train.frame["oom"].to_numpy() > 0.5)
+        judged["perf4sight"] = peer(train.rows(fits), held, y) > limit
+        judged["constant"] = np.full(len(truth), train.frame["oom"].mean() >= 0.5)
+        for method, says in judged.items():
+            wrong.setdefault((fold.split, method), []).append((fold.group, says != truth))
+    for (split, method), parts in wrong.items():
+        base = {"target": "oom", "device": device, "stage": str(frame["stage"].iloc[0]), "method": method,
+                "split": split, "snapshot": snapshot_of(design, "oom")}  # fmt: skip
+        groups = (
+            [*parts, ("all", np.concatenate([part for _, part in parts]))]
+            if len(parts) > 1
+            else [("all", parts[0][1])]
+        )
+        rows += [
+            base | {"group": group, "n": len(part), "mape": float(part.mean() * 100)}
+            for group, part in groups
+        ]
+    return rows
+
+
+def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The threshold above which calling rows positive errs least often; between two scores."""
+    order = np.argsort(scores)
+    values, truth = scores[order], positive[order]
+    # Errors if everything from position i on is called positive.
+    errors = np.concatenate([[0], np.cumsum(truth)]) + np.concatenate([np.cumsum((~truth)[::-1])[::-1], [0]])
+    edges = np.concatenate([[values[0] * 0.5], np.sqrt(values[:-1] * values[1:]), [values[-1] * 2]])
+    best = np.flatnonzero(errors == errors.min())
+    return float(edges[best[len(best) // 2]])
+
+
+def shuffled_target_score(
+    design: Design, target: str, grouped_by: str = "model", *, fit: Fit = fit_predictor
+) -> tuple[float, float]:
+    """Error in percent on held-out rows after fitting on the true and on shuffled training values.
+
+    A predictor that learns from its training rows must be far worse on shuffled ones: where it is not, held-out
+    values have found a way into it.
+    """
+    y_all = values_of(design.frame, target)
+    design = design.rows(np.isfinite(y_all))
+    y = y_all[np.isfinite(y_all)]
+    held = np.zeros(len(y), dtype=bool)
+    names = np.unique(design.frame[grouped_by].to_numpy())
+    held[(design.frame[grouped_by] == names[-1]).to_numpy()] = True
+    if held.all():
+        raise ValueError(f"one {grouped_by} alone: nothing to hold out")
+    errors = []
+    for shuffled in (False, True):
+        train = design.rows(~held)
+        values = y[~held].copy()
+        if shuffled:
+            np.random.default_rng(SEED).shuffle(values)
+        column = MEASURES[target][0]
+        train.frame = train.frame.assign(**{column: values})
+        predicted, _, _ = fit(train, target, grouped_by).predict(design.rows(held))
+        errors.append(float(relative_errors_pct(predicted, y[held]).mean()))
+    return errors[0], errors[1]
