@@ -259,9 +259,9 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
         memory = memory_terms(arrays, batch, str(stage))
         device = device_terms(arrays, batch)
         costs = memory | (staged_terms(arrays, batch, str(algorithm)) if staged else device)
-        peer = (
-            analytic.perf4sight_features(dict(arrays), batch, str(stage)) if with_peer and not staged else {}
-        )  # ty: ignore[invalid-argument-type]
+        peer: dict[str, np.ndarray] = {}
+        if with_peer and not staged:
+            peer = analytic.perf4sight_features({**arrays}, batch, str(stage))  # ty: ignore[invalid-argument-type]
         shape = shape_features(memory, device, batch)
         if staged:
             shape = shape.assign(
