@@ -190,7 +190,9 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
     bad = np.array([not BAD_QUALITY.isdisjoint(_flags(flags)) for flags in runs["quality"]], dtype=bool)
     failed = (runs["status"] == "oom").to_numpy()
     for column in columns:
-        runs[column] = runs[column].astype(float).mask(bad | failed)
+        values = runs[column].astype(float)
+        # Nothing costs 0 or less: such a cell is no measurement.
+        runs[column] = values.mask(bad | failed | (values <= 0).to_numpy())
     runs["oom"] = failed.astype(float)
     groups = runs.groupby(list(KEYS), dropna=False, sort=True)
     frame = groups[columns].median()
@@ -257,7 +259,9 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
         memory = memory_terms(arrays, batch, str(stage))
         device = device_terms(arrays, batch)
         costs = memory | (staged_terms(arrays, batch, str(algorithm)) if staged else device)
-        peer = analytic.perf4sight_features(dict(arrays), batch, str(stage)) if with_peer else {}  # ty: ignore[invalid-argument-type]
+        peer: dict[str, np.ndarray] = {}
+        if with_peer and not staged:
+            peer = analytic.perf4sight_features({**arrays}, batch, str(stage))  # ty: ignore[invalid-argument-type]
         shape = shape_features(memory, device, batch)
         if staged:
             shape = shape.assign(

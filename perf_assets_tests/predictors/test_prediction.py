@@ -1,0 +1,175 @@
+"""The whole way with dropped logs: ingest, fit, tables, command line, Dagster."""
+
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from perf_assets import prediction
+from perf_assets.cli import cli
+from perf_assets.ingest import ingest, rebuild
+from perf_assets_tests.predictors import small
+from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples, sql
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data folder with the logs of the small world, fitted."""
+    from perf_assets.paths import DataPaths
+
+    paths = DataPaths(tmp_path_factory.mktemp("world") / "data")
+    paths.drops.mkdir(parents=True)
+    runs = small.runs()
+    for (model, ratio), rows in runs.groupby(["model", "pruning_ratio"]):
+        for kind in ("latency", "memory"):
+            folder = paths.drops / "tx2" / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = [
+                "passed|latency|params"
+                if kind == "latency"
+                else "passed|mem_alloc|mem_reserved|mem_used|mem_avail|free|capacity|params"
+            ]
+            for row in rows.itertuples():
+                params = {
+                    "test_var": kind,
+                    "bs": row.batch_size,
+                    "dataset": "imagenet",
+                    "net_name": model,
+                    "model": f"/m/{model}.py",
+                }
+                used = row.memory_used_mib
+                cells = (
+                    [str(row.latency_ms)]
+                    if kind == "latency"
+                    else [str(used * 0.6), str(used * 0.7), str(used), "7000", "6000", "7859"]
+                )
+                passed = row.status == "ok"
+                lines.append(
+                    "|".join([str(passed), *(cells if passed else ["None"] * len(cells)), str(params)])
+                )
+            (folder / f"{model}_{round(ratio * 100)}.csv").write_text("\n".join(lines) + "\n")
+    names = {
+        "network": "net",
+        "pruning_level_pct": "level",
+        "layer_index": "idx",
+        "kind": "type",
+        "kernel_size": "kernel",
+    }
+    kinds = {"conv": "Conv2d", "batchnorm": "BatchNorm2d", "avgpool": "AvgPool2d", "linear": "Linear"}
+    import pandas as pd
+
+    shapes = pd.DataFrame(
+        [
+            row
+            for name in small.NETWORKS
+            for level in small.LEVELS_PCT
+            for row in small.layer_rows(name, level)
+        ]
+    )
+    shapes["kind"] = shapes["kind"].map(kinds)
+    for column in ("kernel_size", "stride", "padding", "groups"):
+        shapes[column] = shapes[column].astype("Int64")
+    shapes.rename(columns=names).to_csv(paths.drops / "layer_tables.csv", index=False)
+    ingest(paths)
+    prediction.fit_all(paths)
+    return paths
+
+
+def run(world, *arguments):
+    return CliRunner().invoke(cli, list(arguments), env={"PERF_ASSETS_DATA": str(world.root)})
+
+
+def test_scores_and_predictions_are_tables(world):
+    methods = sql(world, """SELECT DISTINCT method FROM predictor_scores WHERE split = 'leave_one_network_out'
+                            AND target = 'latency' AND "group" = 'all' ORDER BY ALL""")  # fmt: skip
+    assert methods == [("constant",), ("perf4sight",), ("perf_assets",), ("roofline",)]
+    [(rows, ordered)] = sql(
+        world,
+        "SELECT count(*), bool_and(lower <= predicted AND predicted <= upper) FROM predictions WHERE target = 'latency'",
+    )
+    assert rows > 100
+    assert ordered
+    before = sql(world, "SELECT count(*), sum(mape) FROM predictor_scores")
+    rebuild(world)
+    assert sql(world, "SELECT count(*), sum(mape) FROM predictor_scores") == before
+
+
+def test_predict_and_plan(world):
+    done = run(
+        world, "predict", "--model", "wide", "--device", "tx2", "--batch-size", "32", "--pruning", "30"
+    )
+    assert done.exit_code == 0, done.output
+    assert "latency" in done.output
+    assert "ms" in done.output
+    done = run(world, "plan", "--device", "tx2", "--max-memory-mib", "1100", "--max-latency-ms", "200")
+    assert done.exit_code == 0, done.output
+    assert "largest batch" in done.output
+    assert run(world, "plan", "--device", "tx2", "--max-latency-ms", "0.001").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--model", "wide", "--device", "abacus", "--batch-size", "1"), "tx2"),
+        (("--model", "nonesuch", "--device", "tx2", "--batch-size", "1"), "layer table"),
+        (("--model", "wide", "--device", "tx2", "--batch-size", "1", "--pruning", "45"), "known are"),
+    ],
+)
+def test_errors_say_what_can_be_done(world, arguments, says):
+    done = run(world, "predict", *arguments)
+    assert done.exit_code == 1
+    assert says in done.output
+    assert "Traceback" not in done.output
+
+
+def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path):
+    import dagster as dg
+
+    from perf_assets.defs.assets import predictors
+    from perf_assets.defs.resources import DataFolder
+    from perf_assets.paths import DataPaths
+
+    copy = DataPaths(tmp_path / "copy")
+    shutil.copytree(world.drops, copy.drops)
+    ingest(copy)
+    assets = [*predictors.predictor_assets, predictors.predictor_scores, predictors.predictions]
+    result = dg.materialize(
+        [*assets, *predictors.predictor_checks()], resources={"data_folder": DataFolder(root=str(copy.root))}
+    )
+    assert result.success
+    passed = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert set(passed) == set(prediction.CHECKS)
+    assert passed["held_out_rows_do_not_leak"]
+    assert passed["shuffled_target_is_not_learnt"]
+    query = 'SELECT target, method, split, "group", n, round(mape, 6), round(coverage, 6) FROM predictor_scores ORDER BY ALL'
+    assert sql(copy, query) == sql(world, query)
+
+
+def test_few_runs_fit_nothing_and_say_so(data):
+    shutil.copytree(EXAMPLES / "profiles" / "perf4sight", data.drops / "perf4sight")
+    ingest(data)
+    assert prediction.fit_all(data) == []
+    assert run(data, "predict", "--model", "resnet18", "--device", "tx2", "--batch-size", "1").exit_code == 1
+
+
+@needs_samples("predictors")
+def test_real_logs_leave_one_network_out(data):
+    from perf_assets.predictors.design import design
+    from perf_assets.predictors.evaluate import score_oom, score_target
+
+    shutil.copytree(SAMPLES / "predictors" / "tx2", data.drops / "tx2")
+    ingest(data)
+    seen = prediction.read_measurements(data)
+    rows = design(seen.runs, seen.tables)
+    scores = [
+        *score_target(rows, "latency", "tx2"),
+        *score_target(rows, "memory", "tx2"),
+        *score_oom(rows, "tx2"),
+    ]
+    mape = {(r["target"], r["method"], r["split"]): r["mape"] for r in scores if r["group"] == "all"}
+    held = "leave_one_network_out"
+    assert mape["latency", "perf_assets", held] * 1.7 < mape["latency", "perf4sight", held]
+    assert mape["memory", "perf_assets", held] * 1.2 < mape["memory", "perf4sight", held]
+    assert mape["oom", "perf_assets", held] <= 4
+    assert mape["memory", "perf_assets", "config"] <= 1.6
+    assert mape["latency", "perf_assets", "config"] <= 2.8
