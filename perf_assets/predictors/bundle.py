@@ -33,7 +33,7 @@ class NoPredictorError(ValueError):
 def domains(measured: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Tool, device and stage of which enough was measured to fit on."""
     counts = measured.groupby(["tool", "device", "stage"]).size()
-    return [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-return-type]
+    return [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-explicit-return]
 
 
 def name_of(target: str, tool: str, device: str, stage: str) -> str:
