@@ -70,7 +70,7 @@ def baselines_of(target: str, tool: str) -> dict[str, Baseline]:
 
 
 def _boosted(x: np.ndarray, x_held: np.ndarray, y: np.ndarray) -> np.ndarray:
-    model = HistGradientBoostingRegressor(max_iter=100, max_depth=8, learning_rate=0.1, random_state=SEED)
+    model = HistGradientBoostingRegressor(max_iter=300, max_depth=8, learning_rate=0.05, random_state=SEED)
     return np.expm1(model.fit(x, np.log1p(y)).predict(x_held)).clip(min=1e-9)
 
 
