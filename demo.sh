@@ -37,10 +37,10 @@ if ! dagster asset materialize --select device_profiles >"$log" 2>&1; then
 fi
 perf-assets sql "SELECT model, batch_size, stage, device, host, status, round(latency_ms, 4) AS latency_ms,
     round(throughput_per_s) AS images_per_s, round(process_rss_mib) AS rss_mib, quality,
-    count(layer) AS layers, config->'energy'->>'energy_reason' AS why_no_energy
-    FROM cleaned_runs LEFT JOIN cleaned_layers USING (run_id)
-    WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = 'demo'
-    GROUP BY ALL, started_at ORDER BY started_at DESC LIMIT 1"
+    (SELECT count(*) FROM cleaned_layers WHERE cleaned_layers.run_id = cleaned_runs.run_id) AS layers,
+    config->'energy'->>'energy_reason' AS why_no_energy
+    FROM cleaned_runs WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = 'demo'
+    ORDER BY started_at DESC LIMIT 1"
 
 echo
 echo "Tables: ${PERF_ASSETS_DATA:-data}/perf.duckdb    Figures: ${PERF_ASSETS_DATA:-data}/plots"

@@ -47,6 +47,33 @@ def test_asset_materialize(project, data):
     assert (project / "data" / "dagster_home" / "storage").is_dir()
 
 
+def test_demo(project, data):
+    """What 'make demo' runs once the environment stands."""
+    for name in ("demo.sh", "sweeps"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, project / name)
+    shutil.copytree(EXAMPLES, data.drops / "examples")
+    done = subprocess.run(
+        ["bash", "demo.sh"],
+        cwd=project,
+        env=os.environ
+        | {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME": "perf_assets.definitions",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lenet5" in done.stdout
+    measured = (
+        "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device = 'cpu' AND status = 'ok'"
+    )
+    assert sql(data, measured) == [(1,)]
+
+
 def test_definitions_validate_without_a_warning_of_ours(project):
     done = run(project, "dagster", "definitions", "validate")
     assert done.returncode == 0, done.stderr
