@@ -7,6 +7,8 @@ left over from an interrupted ingest and is removed.
 from __future__ import annotations
 
 import shutil
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 128 * 1024
+MAX_UNWRITTEN = 2
 _PARTIAL = ".partial"
 
 
@@ -29,6 +32,9 @@ class BatchWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
         self._writers: dict[str, pq.ParquetWriter] = {}
+        # Arrow writes without the interpreter's lock: parsing goes on while one thread writes.
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._unwritten: deque[Future[None]] = deque()
         self._rows: dict[str, list[dict[str, Any]]] = {}
 
     def add_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
@@ -51,16 +57,24 @@ class BatchWriter:
                 # Numbers and times hardly repeat; trying them as dictionaries costs a third of the write.
                 use_dictionary=texts,
             )
-        self._writers[table].write_table(rows)
+        self._unwritten.append(self._thread.submit(self._writers[table].write_table, rows))
+        self._wait(MAX_UNWRITTEN)
 
     def commit(self) -> None:
         """Finish all files and let the batch appear."""
         for table in list(self._rows):
             self._write_rows(table)
+        self._wait(0)
+        self._thread.shutdown()
         for writer in self._writers.values():
             writer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._partial.rename(self._folder)
+
+    def _wait(self, at_most: int) -> None:
+        """Wait until no more than so many tables are still to be written; errors of writing surface here."""
+        while len(self._unwritten) > at_most:
+            self._unwritten.popleft().result()
 
     def _write_rows(self, table: str) -> None:
         rows = self._rows.pop(table)
