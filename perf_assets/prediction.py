@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from perf_assets.predictors.bundle import Predictor
-    from perf_assets.predictors.design import NetworkTables
+    from perf_assets.predictors.networks import NetworkTables
 
 TARGETS = {
     "latency_predictor": ("latency", "layer_latency"),
@@ -50,15 +50,19 @@ def read_measurements(paths: DataPaths) -> Measurements:
     Raises:
         NoDatabaseError: nothing was published yet.
     """
-    from perf_assets.predictors import design
+    from perf_assets.predictors import configurations, networks
 
     with open_readonly(paths.database) as connection:
         runs, shapes, layers = (
             connection.execute(sql).df()
-            for sql in (design.RUNS_QUERY, design.LAYER_TABLES_QUERY, design.LAYERS_QUERY)
+            for sql in (
+                configurations.RUNS_QUERY,
+                configurations.LAYER_TABLES_QUERY,
+                configurations.LAYERS_QUERY,
+            )
         )
     return Measurements(
-        design.measured(runs), layers, design.NetworkTables(shapes, paths.predictors / "shapes")
+        configurations.measured(runs), layers, networks.NetworkTables(shapes, paths.predictors / "shapes")
     )
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.bundle import domains
-from perf_assets.predictors.design import MEASURES, Design, NetworkTables, design
+from perf_assets.predictors.configurations import MEASURES
+from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.evaluate import MIN_ROWS, Fit, folds, leaks, shuffled_target_score
+from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.predictor import OURS, fit_predictor, values_of
 
 SHUFFLED_FACTOR = 1.5

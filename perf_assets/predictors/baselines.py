@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 
+from perf_assets.predictors.configurations import family_of
 from perf_assets.predictors.cost_model import SEED, TREES
-from perf_assets.predictors.design import ALGORITHMS, Design, family_of
+from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
+from perf_assets.predictors.terms.staged import ALGORITHMS
 
 Baseline = Callable[[Design, Design, np.ndarray], np.ndarray]
 """Training design, held-out design, training values → predictions."""

@@ -10,17 +10,12 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
+from perf_assets.predictors.configurations import MEASURES, complete_keys
 from perf_assets.predictors.cost_model import relative_errors_pct
-from perf_assets.predictors.design import (
-    MEASURES,
-    Design,
-    NetworkTables,
-    complete_keys,
-    design,
-    layer_design,
-)
+from perf_assets.predictors.design import Design, design, layer_design
 from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
 from perf_assets.predictors.intervals import Conformal
+from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.predictor import Fitted, fit_predictor, values_of
 
 MIN_LAYERS = 200
@@ -51,7 +46,7 @@ def fit_targets(
     """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
 
     Args:
-        measured: what :func:`design.measured` returns.
+        measured: what :func:`configurations.measured` returns.
         tables: where shapes come from.
         targets: keys of ``MEASURES`` (others are passed over); with ``memory``, out-of-memory is judged too.
         folder: where the files go.
@@ -83,7 +78,7 @@ def fit_layers(layers: pd.DataFrame, tables: NetworkTables, folder: Path) -> lis
     """Fit, score and save predictors of single convolutions' times, for every device with enough of them.
 
     Args:
-        layers: rows of ``design.LAYERS_QUERY``.
+        layers: rows of ``configurations.LAYERS_QUERY``.
         tables: where the layers' true sizes come from.
         folder: where the files go.
 

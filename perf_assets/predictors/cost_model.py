@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.optimize import nnls
 from sklearn.ensemble import ExtraTreesRegressor
 
-from perf_assets.predictors.devices import Device, device_facts
+from perf_assets.predictors.terms.common import CONSTANT, Prior
 
 TREES = 300
 SEED = 0
@@ -29,95 +29,6 @@ MOST_ROWS = 6000
 """More rows are thinned evenly: neighbouring input sizes teach the same. Small groups are kept whole."""
 FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
-CONSTANT = "constant"
-
-Prior = dict[str, tuple[str, float]]
-"""Term → (family, expected cost of one unit of it)."""
-
-
-def time_prior(family: str, device: str, stage: str) -> Prior:
-    """Expected ms of one unit of each term, from the device's data sheet at full speed.
-
-    A training step passes three times over each convolution (forward, gradients of inputs and of weights) and
-    some ten over the elements of normalisations and activations; inference a third of that.
-    """
-    facts = device_facts(device)
-    passes = 3 if stage == "training" else 1
-    return _staged_prior(facts) if family == "host_staged" else _device_prior(facts, passes)
-
-
-def _device_prior(facts: Device, passes: int) -> Prior:
-    mac = passes * 2 / facts.peak_fp32_tflops
-    mib = passes * 2**20 / 1e6 / facts.memory_bandwidth_gbps
-    arithmetic = {
-        # Raw and tile-rounded counts share the cost of the same work; Winograd does 2.25 times less of it.
-        "macs_1x1_g": 0.5, "macs_3x3_g": 0.2, "macs_3x3_strided_g": 0.5, "macs_large_g": 0.5,
-        "macs_tiles_gemm_g": 0.15, "macs_tiles_channels_g": 0.25, "macs_winograd_g": 0.05,
-    }  # fmt: skip
-    traffic = {
-        "traffic_1x1_mib": 1.0, "traffic_3x3_mib": 1.0, "traffic_large_mib": 1.0,
-        # Kernels of depthwise convolutions reach about a fifth of the bandwidth.
-        "traffic_depthwise_mib": 5.0,
-        "traffic_columns_in_mib": 0.1, "traffic_columns_out_mib": 0.1,
-        "traffic_batchnorm_mib": 4.0, "traffic_activation_mib": 2.7, "traffic_pool_mib": 2.0,
-        "traffic_parameter_mib": 1.7,
-    }  # fmt: skip
-    return (
-        {name: ("arithmetic", share * mac) for name, share in arithmetic.items()}
-        | {name: ("traffic", share * mib) for name, share in traffic.items()}
-        | {"launches": ("launches", passes / 6), CONSTANT: ("constant", float(passes))}
-    )
-
-
-def _staged_prior(facts: Device) -> Prior:
-    """Copies from pageable memory reach 6-7 GB/s, five allocations 0.2 ms, a few cores 10 GB/s,
-    or three times that where they only read."""
-    copy, host = 2**20 / 1e6 / 6.5, 2**20 / 1e6 / 10
-    mac = 2 / facts.peak_fp32_tflops
-    prior: Prior = dict.fromkeys(("copy_in_mib", "copy_out_mib", "copy_weight_mib"), ("copies", copy))
-    prior |= {"launches": ("launches", 0.2), CONSTANT: ("constant", 1.0)}
-    prior |= dict.fromkeys(("host_elementwise_mib", "host_concat_mib"), ("host", host))
-    prior["host_linear_mib"] = ("linear", host / 3)
-    from perf_assets.predictors.design import ALGORITHMS
-
-    for algorithm in (name.replace(" ", "_") for name in ALGORITHMS):
-        # Single images reach half of peak. Transformed weights are written and read in memory that is allocated
-        # for each call, at some tenth of the bandwidth.
-        transforms = algorithm.startswith(("fft", "winograd"))
-        moved = 2 * 2**20 / 1e6 / facts.memory_bandwidth_gbps * (10 if transforms else 0.1)
-        prior[f"macs_{algorithm}_g"] = (f"arithmetic_{algorithm}", 2 * mac)
-        prior[f"transform_{algorithm}_mib"] = (f"arithmetic_{algorithm}", moved)
-    return prior
-
-
-def memory_prior(target: str, stage: str) -> Prior:
-    """Expected MiB of one unit of each term.
-
-    Training holds parameters, gradients and momentum (three times the parameters). What an allocator reserves
-    exceeds what it hands out by a few of the largest tensors; what a system uses, by a runtime of about 1 GiB.
-    """
-    inside = target == "memory_allocated"
-    workspace = 0.05 if inside else 0.2
-    return {
-        "activation_mib": ("activation", 1.0),
-        "parameter_mib": ("parameter", 3.0 if stage == "training" else 1.0),
-        "largest_output_mib": ("workspace", 1.0 if inside else 4.0),
-        "largest_im2col_mib": ("workspace", workspace),
-        "largest_winograd_mib": ("workspace", workspace),
-        "largest_fft_mib": ("workspace", workspace / 4),
-        CONSTANT: ("constant", 1000.0 if target == "memory" else 10.0),
-    }
-
-
-def prior_of(target: str, family: str, device: str, stage: str) -> Prior:
-    """The prior of a target's terms; of energy, the time's at half the thermal design power."""
-    if target.startswith("memory"):
-        return memory_prior(target, stage)
-    times = time_prior(family, device, stage)
-    if target != "energy":
-        return times
-    watts = device_facts(device).tdp_w / 2
-    return {name: (family, cost_ms * watts / 1000) for name, (family, cost_ms) in times.items()}
 
 
 @dataclass

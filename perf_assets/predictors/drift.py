@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.bundle import NoPredictorError, domains, load_predictor
+from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
 from perf_assets.predictors.cost_model import relative_errors_pct
-from perf_assets.predictors.design import KEYS, MEASURES, NetworkTables, family_of
+from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.plan import BATCH_SIZES
 
 _CONFIGURATION = [name for name in KEYS if name != "tool"]
@@ -69,7 +70,7 @@ def drift(earlier: pd.DataFrame, measured: pd.DataFrame) -> dict[str, float]:
 
     Args:
         earlier: rows of ``predictions``.
-        measured: what :func:`design.measured` returns, now.
+        measured: what :func:`configurations.measured` returns, now.
 
     Returns:
         ``compared`` (predictions that a measurement came for), and where there are any ``median_ape`` (%) and

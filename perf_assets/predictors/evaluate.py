@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.baselines import baselines_of
+from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.cost_model import SEED, relative_errors_pct
-from perf_assets.predictors.design import MEASURES, Design
+from perf_assets.predictors.design import Design
 from perf_assets.predictors.predictor import OURS, Fitted, fit_predictor, snapshot_of, values_of
 
 CONFIG_NETWORK = "resnet50"

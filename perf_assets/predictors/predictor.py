@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.cost_model import (
-    PULLS,
-    CostModel,
-    Prior,
-    fit_cost_model,
-    out_of_group,
-    prior_of,
-)
-from perf_assets.predictors.design import KEYS, MEASURES, Design, family_of
+from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
+from perf_assets.predictors.cost_model import PULLS, CostModel, fit_cost_model, out_of_group
+from perf_assets.predictors.design import Design
 from perf_assets.predictors.intervals import Conformal, Hull
+from perf_assets.predictors.terms.common import Prior
+from perf_assets.predictors.terms.priors import prior_of
 
 OURS = "perf_assets"
 TRUSTS = (1.0, 0.5, 0.0)

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.design import NetworkTables, device_terms, memory_terms
+from perf_assets.predictors.networks import NetworkTables
+from perf_assets.predictors.terms.device import device_terms
+from perf_assets.predictors.terms.memory import memory_terms
 
 LEVELS_PCT = (0, 30, 50, 70, 90)
 BATCHES = (2, 4, 8, 16, 32, 64, 128)

@@ -9,10 +9,12 @@ import pytest
 from perf_assets.predictors import audit, plan
 from perf_assets.predictors.artifacts import ArtifactError, load_fitted, save_fitted
 from perf_assets.predictors.bundle import NoPredictorError, fit_targets, load_predictor, transfer_curve
+from perf_assets.predictors.configurations import measured
 from perf_assets.predictors.cost_model import Forest, relative_errors_pct
-from perf_assets.predictors.design import UnknownNetworkError, design, measured
+from perf_assets.predictors.design import design
 from perf_assets.predictors.drift import drift, prediction_rows
 from perf_assets.predictors.evaluate import best_threshold, folds, leaks, score_target
+from perf_assets.predictors.networks import UnknownNetworkError
 from perf_assets.predictors.predictor import fit_predictor
 from perf_assets_tests.predictors import small
 

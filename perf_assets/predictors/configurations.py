@@ -1,0 +1,111 @@
+"""Measured configurations, as the published tables hold them: queries, keys, and one row a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+RUNS_QUERY = """
+SELECT tool, model, coalesce(pruning_ratio, 0) AS pruning_ratio, device, coalesce(stage, workload) AS stage,
+       algorithm, batch_size, input_size, status,
+       latency_ms, memory_used_mib, memory_allocated_mib, memory_reserved_mib, energy_j, quality,
+       file_id, run_id
+FROM cleaned_runs
+WHERE tool IN ('perf4sight', 'ai3', 'perf_assets') AND workload IN ('training', 'inference')
+  AND status IN ('ok', 'oom') AND model IS NOT NULL AND device IS NOT NULL AND batch_size IS NOT NULL
+  AND coalesce(json_extract_string(config, '$.measures'), '') <> 'layers'
+ORDER BY run_id
+"""
+"""Measured runs of networks: the frame that :func:`measured` takes."""
+
+LAYER_TABLES_QUERY = """
+SELECT DISTINCT ON (network, pruning_level_pct, layer_index) * EXCLUDE (file_id)
+FROM cleaned_layer_tables
+ORDER BY network, pruning_level_pct, layer_index, file_id
+"""
+"""Layer tables of networks whose shapes were dropped."""
+
+LAYERS_QUERY = """
+SELECT r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.layer_index, l.in_channels,
+       l.out_channels, l.kernel_size, l.mean_ms AS latency_ms
+FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id)
+WHERE r.tool = 'ai3' AND r.status = 'ok' AND r.input_size IS NOT NULL AND l.kind = 'conv' AND l.mean_ms > 0
+ORDER BY r.run_id, l.layer_index
+"""
+"""Timed convolutions of profiled networks."""
+
+KEYS = ("tool", "model", "pruning_ratio", "device", "stage", "algorithm", "batch_size", "input_size")
+"""What names a configuration."""
+
+MEASURES = {
+    "latency": ("latency_ms", "ms"),
+    "memory": ("memory_used_mib", "MiB"),
+    "memory_allocated": ("memory_allocated_mib", "MiB"),
+    "memory_reserved": ("memory_reserved_mib", "MiB"),
+    "energy": ("energy_j", "J"),
+}
+"""Target → column of ``cleaned_runs`` and unit."""
+
+BAD_QUALITY = frozenset({"swap_thrashing", "running_sums", "contended", "throttled", "unstable"})
+"""Flags of runs that nothing is learnt from; they stay in the tables."""
+
+
+def measured(runs: pd.DataFrame) -> pd.DataFrame:
+    """Measured runs as one row a configuration: repeated measurements become their median, flagged ones none.
+
+    Args:
+        runs: rows of :data:`RUNS_QUERY`.
+
+    Returns:
+        Columns :data:`KEYS`, ``latency_ms`` … ``energy_j`` (NaN where not measured), ``oom`` (1.0 where the
+        configuration ran out of memory, 0.0 where it fitted) and ``file_ids`` (where it was measured).
+    """
+    runs = runs.copy()
+    runs["algorithm"] = runs["algorithm"].astype(object).where(runs["algorithm"].notna(), "")
+    runs["input_size"] = runs["input_size"].astype("Float64").fillna(0).astype(int)
+    runs["batch_size"] = runs["batch_size"].astype(int)
+    runs["pruning_ratio"] = runs["pruning_ratio"].astype(float).round(6)
+    columns = [column for column, _ in MEASURES.values()]
+    bad = np.array([not BAD_QUALITY.isdisjoint(_flags(flags)) for flags in runs["quality"]], dtype=bool)
+    failed = (runs["status"] == "oom").to_numpy()
+    for column in columns:
+        values = runs[column].astype(float)
+        # Nothing costs 0 or less: such a cell is no measurement.
+        runs[column] = values.mask(bad | failed | (values <= 0).to_numpy())
+    runs["oom"] = failed.astype(float)
+    groups = runs.groupby(list(KEYS), dropna=False, sort=True)
+    frame = groups[columns].median()
+    frame["oom"] = (groups["oom"].mean() >= 0.5).astype(float)
+    frame["file_ids"] = groups["file_id"].agg(lambda ids: sorted(set(ids)))
+    return frame.reset_index()
+
+
+def _flags(flags: Any) -> list[str]:
+    return list(flags) if isinstance(flags, (list, tuple, np.ndarray)) else []
+
+
+def complete_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every column of :data:`KEYS`, filled with what is usual, and a fresh index."""
+    frame = frame.reset_index(drop=True).copy()
+    usual = {
+        "tool": "",
+        "pruning_ratio": 0.0,
+        "device": "",
+        "stage": "training",
+        "algorithm": "",
+        "input_size": 0,
+    }
+    for name, value in usual.items():
+        if name not in frame:
+            frame[name] = value
+        frame[name] = frame[name].where(frame[name].notna(), value)
+    frame["pruning_ratio"] = frame["pruning_ratio"].astype(float)
+    frame["input_size"] = frame["input_size"].astype(int)
+    return frame
+
+
+def family_of(tool: str) -> str:
+    """Where a tool's runs spend their time: ``device`` or ``host_staged``."""
+    return "host_staged" if tool == "ai3" else "device"

@@ -1,0 +1,24 @@
+"""What all terms of cost share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from perf_assets.models import analytic
+
+MIB_PER_FLOAT = analytic.FLOAT_BYTES / 2**20
+
+CONSTANT = "constant"
+"""Name of the term that is 1 for every configuration."""
+
+Prior = dict[str, tuple[str, float]]
+"""Term → (family, expected cost of one unit of it)."""
+
+
+def convolutions(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Of the convolutions: input and output channels, kernel, stride, input and output size, groups."""
+    conv = arrays["kind"] == "conv"
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "in_hw", "out_hw", "groups")
+    return tuple(arrays[name][conv] for name in names)

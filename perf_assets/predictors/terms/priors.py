@@ -1,0 +1,31 @@
+"""What each term of a target is expected to cost on a device, before anything was measured."""
+
+from __future__ import annotations
+
+from perf_assets.predictors.devices import device_facts
+from perf_assets.predictors.terms.common import Prior
+from perf_assets.predictors.terms.device import device_prior
+from perf_assets.predictors.terms.memory import memory_prior
+from perf_assets.predictors.terms.staged import staged_prior
+
+
+def time_prior(family: str, device: str, stage: str) -> Prior:
+    """Expected ms of one unit of each term, from the device's data sheet at full speed.
+
+    A training step passes three times over each convolution (forward, gradients of inputs and of weights) and
+    some ten over the elements of normalisations and activations; inference a third of that.
+    """
+    facts = device_facts(device)
+    passes = 3 if stage == "training" else 1
+    return staged_prior(facts) if family == "host_staged" else device_prior(facts, passes)
+
+
+def prior_of(target: str, family: str, device: str, stage: str) -> Prior:
+    """The prior of a target's terms; of energy, the time's at half the thermal design power."""
+    if target.startswith("memory"):
+        return memory_prior(target, stage)
+    times = time_prior(family, device, stage)
+    if target != "energy":
+        return times
+    watts = device_facts(device).tdp_w / 2
+    return {name: (family, cost_ms * watts / 1000) for name, (family, cost_ms) in times.items()}
