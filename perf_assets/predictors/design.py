@@ -22,7 +22,7 @@ from perf_assets.models import analytic
 from perf_assets.predictors.configurations import complete_keys, family_of
 from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
 from perf_assets.predictors.terms.device import device_terms
-from perf_assets.predictors.terms.memory import memory_terms
+from perf_assets.predictors.terms.memory import memory_terms, size_terms
 from perf_assets.predictors.terms.staged import ALGORITHMS, staged_layer_terms, staged_terms
 
 
@@ -77,13 +77,16 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
             continue
         batch = group["batch_size"].to_numpy(float)
         staged = family_of(str(tool)) == "host_staged"
-        memory = memory_terms(arrays, batch, str(stage))
+        sizes = size_terms(arrays, batch)
         device = device_terms(arrays, batch)
-        costs = memory | (staged_terms(arrays, batch, str(algorithm)) if staged else device)
+        if staged:
+            costs = sizes | staged_terms(arrays, batch, str(algorithm))
+        else:
+            costs = sizes | device | memory_terms(arrays, batch, str(stage))
         peer: dict[str, np.ndarray] = {}
         if with_peer and not staged:
             peer = analytic.perf4sight_features({**arrays}, batch, str(stage))  # ty: ignore[invalid-argument-type]
-        shape = shape_features(memory, device, batch)
+        shape = shape_features(sizes, device, batch)
         if staged:
             shape = shape.assign(
                 **{f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in ALGORITHMS}
@@ -105,7 +108,7 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
 
 
 def shape_features(
-    memory: Mapping[str, np.ndarray], device: Mapping[str, np.ndarray], batch: np.ndarray
+    sizes: Mapping[str, np.ndarray], device: Mapping[str, np.ndarray], batch: np.ndarray
 ) -> pd.DataFrame:
     """Scale-free features: what share of the work is of which kind, and logarithms of sizes."""
     kinds = [
@@ -113,13 +116,13 @@ def shape_features(
     ]
     # Depthwise work counts by its bytes here as everywhere.
     macs = np.maximum(sum(device[name] for name in kinds), 1e-9)
-    activation = np.maximum(memory["activation_mib"], 1e-9)
+    activation = np.maximum(sizes["activation_mib"], 1e-9)
     columns = {f"share_{name}": device[name] / macs for name in kinds}
     columns |= {f"ratio_{name}": device[name] / activation for name in device
                 if name.startswith("traffic_") and "columns" not in name and "parameter" not in name}  # fmt: skip
-    columns |= {f"ratio_{name}": memory[name] / activation for name in memory if name != "activation_mib"}
+    columns |= {f"ratio_{name}": sizes[name] / activation for name in sizes if name != "activation_mib"}
     logs = {"macs_per_activation": macs / activation, "macs": macs, "macs_per_launch": macs / np.maximum(device["launches"], 1),
-            "activation": activation, "parameters": memory["parameter_mib"], "batch_size": batch}  # fmt: skip
+            "activation": activation, "parameters": sizes["parameter_mib"], "batch_size": batch}  # fmt: skip
     columns |= {f"log_{name}": np.log(np.maximum(value, 1e-9)) for name, value in logs.items()}
     return pd.DataFrame(columns)
 

@@ -72,12 +72,7 @@ def runs(seed: int = 0, noise: float = 0.03, limit_mib: float = 1200.0) -> pd.Da
             arrays = shapes.get(name, level / 100)
             batch = np.array(BATCHES, dtype=float)
             memory, time = memory_terms(arrays, batch, "training"), device_terms(arrays, batch)
-            used = (
-                900
-                + memory["activation_mib"]
-                + 3 * memory["parameter_mib"]
-                + 4 * memory["largest_output_mib"]
-            )
+            used = 900 + memory["reserved_mib"]
             macs = sum(
                 time[key]
                 for key in time

@@ -23,7 +23,7 @@ def time_prior(family: str, device: str, stage: str) -> Prior:
 def prior_of(target: str, family: str, device: str, stage: str) -> Prior:
     """The prior of a target's terms; of energy, the time's at half the thermal design power."""
     if target.startswith("memory"):
-        return memory_prior(target, stage)
+        return memory_prior(target)
     times = time_prior(family, device, stage)
     if target != "energy":
         return times

@@ -1,0 +1,381 @@
+"""Memory of one training or inference step, simulated: which tensors live when, and what the allocator makes of it.
+
+No torch and no device: a layer table says which tensors an operation reads and writes (:func:`operations`), autograd
+says which of them it keeps for its gradient, and a model of PyTorch's caching allocator says how much memory is handed
+out and how much is held (:func:`step_memory`). Nothing here is fitted. Workspaces of libraries are not in it.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from perf_assets.models.analytic import FLOAT_BYTES
+
+MIB = 2**20
+STEPS = 2
+"""Steps that are simulated: the second finds the blocks that the first has left."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. ``reads`` and ``writes`` are tensors by number; in place, it writes what it reads first.
+
+    ``keeps`` are the tensors that its gradient needs, ``extra`` elements for one image that it keeps besides
+    (indices of max pooling), ``params`` its parameters.
+    """
+
+    reads: tuple[int, ...]
+    writes: int
+    keeps: tuple[int, ...] = ()
+    extra: float = 0.0
+    params: float = 0.0
+    shares_gradient: bool = False
+    """The gradient of what it writes is handed on as it is (sums), or in slices (concatenations)."""
+
+
+@dataclass
+class Wiring:
+    """Operations of a forward pass in order, and the elements of each tensor for one image; tensor 0 is the input."""
+
+    operations: list[Operation]
+    elements: list[float]
+
+
+def operations(arrays: Mapping[str, np.ndarray]) -> Wiring:
+    """Which tensors each operation reads and writes, as far as shapes tell.
+
+    An operation reads what was written just before if that has its input's shape. If not, a branch begins or ends:
+    tensors that nobody has read yet are joined where their channels add up to the input's, else the latest tensor of
+    the input's shape is read again. A branch whose last tensor has the shape of one that is waiting is added to it,
+    in place. Tables of shapes alone leave out sums, concatenations and activations; where there are no activations,
+    one in place follows each normalisation, sum, concatenation, and convolution without normalisation.
+
+    Args:
+        arrays: what :func:`perf_assets.models.analytic.layer_arrays` returns.
+    """
+    return _Wirer(arrays).wired()
+
+
+class _Wirer:
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.kind: list[str] = arrays["kind"].tolist()
+        columns = ("in_channels", "in_hw", "out_channels", "out_hw", "out_elements", "params", "inplace")
+        self.columns = {name: np.nan_to_num(arrays[name]).tolist() for name in columns}
+        self.has_activations = "relu" in self.kind
+        self.has_joins = not {"add", "concat"}.isdisjoint(self.kind)
+        first = (self.columns["in_channels"][0], self.columns["in_hw"][0])
+        self.shapes: list[tuple[float, float]] = [first]
+        self.elements: list[float] = [first[0] * first[1] ** 2]
+        self.operations: list[Operation] = []
+        self.waiting: list[int] = []
+        self.last = 0
+        self.is_bare = False
+        """Whether an activation may follow what was written last."""
+
+    def wired(self) -> Wiring:
+        for row, kind in enumerate(self.kind):
+            self._row(row, kind)
+        return Wiring(self.operations, self.elements)
+
+    def _row(self, row: int, kind: str) -> None:
+        column = self.columns
+        shape = (column["in_channels"][row], column["in_hw"][row])
+        out = (column["out_channels"][row], column["out_hw"][row])
+        elements = column["out_elements"][row]
+        if kind == "concat":
+            self._join(out, elements)
+            return
+        if kind == "add":
+            self._add(out, elements, in_place=bool(column["inplace"][row]))
+            return
+        read = self._source(shape, flat=kind == "linear")
+        if kind == "relu":
+            self._write(read, out, elements, keeps_output=True, in_place=bool(column["inplace"][row]))
+            return
+        # Pooling keeps its input's values too; indices of maxima are 64-bit integers, two floats each.
+        self._write(
+            read, out, elements, extra=2 * elements if kind == "maxpool" else 0.0, params=column["params"][row]
+        )
+        following = self.kind[row + 1] if row + 1 < len(self.kind) else ""
+        self.is_bare = kind == "batchnorm" or (kind == "conv" and following != "batchnorm")
+
+    def _source(self, shape: tuple[float, float], *, flat: bool) -> int:
+        """The tensor that is read, after the joins that must have come before."""
+        if shape == self.shapes[self.last] or flat or self.last == 0:
+            twin = next((tensor for tensor in self.waiting if self.shapes[tensor] == shape), None)
+            if twin is not None and not self.has_joins:
+                self._sum(twin, self.last)
+            elif self.is_bare:
+                self._activate()
+            return self.last
+        if self.last not in self.waiting:
+            self.waiting.append(self.last)
+        joined = [tensor for tensor in self.waiting if self.shapes[tensor][1] == shape[1]]
+        if not self.has_joins and len(joined) > 1 and sum(self.shapes[t][0] for t in joined) == shape[0]:
+            self._concatenate(joined, shape, shape[0] * shape[1] ** 2)
+            return self.last
+        for tensor in range(len(self.shapes) - 1, -1, -1):
+            if self.shapes[tensor] == shape and tensor not in self.waiting:
+                return tensor
+        # Joined in a way that channels do not tell.
+        self._concatenate(joined or [self.last], shape, shape[0] * shape[1] ** 2)
+        return self.last
+
+    def _new(self, shape: tuple[float, float], elements: float) -> int:
+        self.shapes.append(shape)
+        self.elements.append(elements)
+        self.last = len(self.shapes) - 1
+        return self.last
+
+    def _write(
+        self, read: int, shape: tuple[float, float], elements: float, *, extra: float = 0.0, params: float = 0.0,
+        keeps_output: bool = False, in_place: bool = False,
+    ) -> None:  # fmt: skip
+        written = read if in_place else self._new(shape, elements)
+        self.last = written
+        kept = (written,) if keeps_output else (read,)
+        self.operations.append(Operation((read,), written, kept, extra, params))
+
+    def _activate(self) -> None:
+        """An activation in place, where the table has none of its own."""
+        if self.has_activations:
+            return
+        tensor = self.last
+        self.operations.append(Operation((tensor,), tensor, (tensor,)))
+
+    def _sum(self, into: int, other: int) -> None:
+        self.operations.append(Operation((into, other), into, shares_gradient=True))
+        self.waiting = [tensor for tensor in self.waiting if tensor not in (into, other)]
+        self.last = into
+        self._activate()
+
+    def _add(self, shape: tuple[float, float], elements: float, *, in_place: bool) -> None:
+        """An addition that the table has: to what waits with that shape, else to the latest other such tensor."""
+        candidates = [*reversed(self.waiting), *range(len(self.shapes) - 1, -1, -1)]
+        other = next((t for t in candidates if t != self.last and self.shapes[t] == shape), self.last)
+        read = (self.last, other)
+        written = self.last if in_place else self._new(shape, elements)
+        self.operations.append(Operation(read, written, shares_gradient=True))
+        self.waiting = [tensor for tensor in self.waiting if tensor not in read]
+        self.last = written
+
+    def _join(self, shape: tuple[float, float], elements: float) -> None:
+        """A concatenation that the table has: of the latest tensors whose channels add up to it."""
+        if self.last not in self.waiting:
+            self.waiting.append(self.last)
+        parts: list[int] = []
+        for tensor in [*reversed(self.waiting), *range(len(self.shapes) - 1, -1, -1)]:
+            missing = shape[0] - sum(self.shapes[part][0] for part in parts)
+            same_size = self.shapes[tensor][1] == shape[1]
+            if tensor not in parts and same_size and self.shapes[tensor][0] <= missing:
+                parts.append(tensor)
+        self._concatenate(parts or [self.last], shape, elements)
+
+    def _concatenate(self, parts: list[int], shape: tuple[float, float], elements: float) -> None:
+        written = self._new(shape, elements)
+        self.operations.append(Operation(tuple(parts), written, shares_gradient=True))
+        self.waiting = [tensor for tensor in self.waiting if tensor not in parts]
+        self._activate()
+
+
+class CachingAllocator:
+    """PyTorch's caching allocator, in its rules for sizes: what is handed out, and what is held.
+
+    Sizes are rounded to 512 bytes. Requests of up to 1 MiB come from segments of 2 MiB, others of less than 10 MiB
+    from segments of 20 MiB, larger ones from segments of their own in steps of 2 MiB. The smallest free block that is
+    large enough is taken and split if enough is left; free neighbours are merged; no segment is ever given back.
+    (``c10/cuda/CUDACachingAllocator.cpp``)
+    """
+
+    def __init__(self) -> None:
+        self.allocated_bytes = self.peak_bytes = self.reserved_bytes = 0
+        self._free: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+        # Block → [bytes, pool, block before, block after, in use]; 0 is no block.
+        self._blocks: dict[int, list] = {}
+        self._count = 0
+
+    def allocate(self, size_bytes: float) -> int:
+        """A block's number."""
+        size = max(512, -int(-size_bytes // 512) * 512)
+        pool = int(size > MIB)
+        free = self._free[pool]
+        at = bisect.bisect_left(free, (size, 0))
+        if at < len(free):
+            held, block = free.pop(at)
+        else:
+            held = 2 * MIB if not pool else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
+            self.reserved_bytes += held
+            block = self._new(held, pool, 0, 0)
+        state = self._blocks[block]
+        rest = held - size
+        if rest > MIB if pool else rest >= 512:
+            right = self._new(rest, pool, block, state[3])
+            if state[3]:
+                self._blocks[state[3]][2] = right
+            state[0], state[3] = size, right
+            bisect.insort(free, (rest, right))
+        state[4] = True
+        self.allocated_bytes += state[0]
+        self.peak_bytes = max(self.peak_bytes, self.allocated_bytes)
+        return block
+
+    def release(self, block: int) -> None:
+        """Give a block back to its pool."""
+        state = self._blocks[block]
+        self.allocated_bytes -= state[0]
+        state[4] = False
+        free = self._free[state[1]]
+        for side in (2, 3):
+            other = state[side]
+            if other and not self._blocks[other][4]:
+                merged = self._blocks.pop(other)
+                free.pop(bisect.bisect_left(free, (merged[0], other)))
+                state[0] += merged[0]
+                state[side] = merged[side]
+                if merged[side]:
+                    self._blocks[merged[side]][5 - side] = block
+        bisect.insort(free, (state[0], block))
+
+    def _new(self, size: int, pool: int, before: int, after: int) -> int:
+        self._count += 1
+        self._blocks[self._count] = [size, pool, before, after, False]
+        return self._count
+
+
+def step_memory(wiring: Wiring, params: float, batch_size: int, stage: str) -> tuple[float, float]:
+    """Peak of memory handed out and memory held, in MiB, over a few steps.
+
+    Training keeps parameters, their gradients and one momentum (SGD), and what gradients need; a sum hands its
+    gradient on, a second gradient of a tensor is added to the first. Inference keeps nothing.
+
+    Args:
+        wiring: what :func:`operations` returns.
+        params: parameters of the network.
+        batch_size: images per step.
+        stage: ``training`` or ``inference``.
+    """
+    allocator = CachingAllocator()
+    training = stage == "training"
+    weights = [operation.params for operation in wiring.operations if operation.params]
+    for count in [*weights, max(params - sum(weights), 0.0)]:
+        for _ in range(3 if training else 1):
+            if count:
+                allocator.allocate(count * FLOAT_BYTES)
+    step = _Step(wiring, batch_size, allocator)
+    for _ in range(STEPS):
+        step.forward(keep=training)
+        if training:
+            step.backward()
+    return allocator.peak_bytes / MIB, allocator.reserved_bytes / MIB
+
+
+def step_memory_curve(
+    arrays: Mapping[str, np.ndarray], batch_sizes: np.ndarray, stage: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Memory handed out and memory held at many batch sizes, in MiB, shape (n,) each.
+
+    Powers of two are simulated; between two of them memory is close to proportional to the batch size.
+
+    Args:
+        arrays: what :func:`perf_assets.models.analytic.layer_arrays` returns.
+        batch_sizes: images per step, shape (n,), each at least 1.
+        stage: ``training`` or ``inference``.
+    """
+    wiring, params = operations(arrays), float(arrays["params"].sum())
+    exponents = np.log2(batch_sizes)
+    needed = np.union1d(np.floor(exponents), np.ceil(exponents)).astype(int)
+    knots = 2**needed
+    simulated = np.array([step_memory(wiring, params, int(batch), stage) for batch in knots])
+    allocated, reserved = (np.interp(batch_sizes, knots, column) for column in simulated.T)
+    return allocated, reserved
+
+
+class _Step:
+    """Blocks and references of tensors during one step."""
+
+    def __init__(self, wiring: Wiring, batch_size: int, allocator: CachingAllocator) -> None:
+        self.operations = wiring.operations
+        self.bytes = [max(elements, 1.0) * FLOAT_BYTES * batch_size for elements in wiring.elements]
+        self.per_element = FLOAT_BYTES * batch_size
+        self.allocator = allocator
+        last_read = {}
+        for index, operation in enumerate(self.operations):
+            for tensor in operation.reads:
+                last_read[tensor] = index
+        self.last_read = last_read
+        self.block = {0: allocator.allocate(self.bytes[0])}
+        self.references: dict[int, int] = {}
+        self.kept: list[list[int]] = []
+
+    def _let_go(self, tensor: int) -> None:
+        self.references[tensor] -= 1
+        if not self.references[tensor]:
+            self.allocator.release(self.block.pop(tensor))
+
+    def forward(self, *, keep: bool) -> None:
+        self.references = {0: 1}
+        self.kept = []
+        for index, operation in enumerate(self.operations):
+            written = operation.writes
+            if written not in self.block:
+                self.block[written] = self.allocator.allocate(self.bytes[written])
+                self.references[written] = 1
+            if keep:
+                extra = [self.allocator.allocate(operation.extra * self.per_element)] if operation.extra else []
+                for tensor in operation.keeps:
+                    self.references[tensor] += 1
+                self.kept.append(extra)
+            for tensor in {*operation.reads, written}:
+                if tensor and self.last_read.get(tensor, -1) <= index and tensor in self.block:
+                    is_result = index == len(self.operations) - 1 and tensor == written
+                    if not is_result:
+                        self._let_go(tensor)
+        result = self.operations[-1].writes
+        if not keep:
+            self._let_go(result)
+
+    def backward(self) -> None:
+        allocator = self.allocator
+        # A gradient is a block and its users: a sum's or a concatenation's is handed on without a copy.
+        users: dict[int, int] = {}
+        gradient: dict[int, int] = {}
+        result = self.operations[-1].writes
+        gradient[result] = allocator.allocate(self.bytes[result])
+        users[gradient[result]] = 1
+        self._let_go(result)
+
+        def drop(block: int) -> None:
+            users[block] -= 1
+            if not users[block]:
+                del users[block]
+                allocator.release(block)
+
+        for operation, extra in zip(reversed(self.operations), reversed(self.kept), strict=True):
+            incoming = gradient.pop(operation.writes, None)
+            if incoming is not None:
+                for tensor in operation.reads:
+                    if tensor == 0:
+                        continue
+                    if operation.shares_gradient:
+                        outgoing = incoming
+                        users[outgoing] += 1
+                    else:
+                        outgoing = allocator.allocate(self.bytes[tensor])
+                        users[outgoing] = 1
+                    if tensor in gradient:
+                        drop(outgoing)
+                    else:
+                        gradient[tensor] = outgoing
+                if operation.params:
+                    allocator.release(allocator.allocate(operation.params * FLOAT_BYTES))
+                drop(incoming)
+            for tensor in operation.keeps:
+                self._let_go(tensor)
+            for block in extra:
+                allocator.release(block)
+        for block in [*gradient.values()]:
+            drop(block)
