@@ -24,17 +24,21 @@ STEPS = 2
 class Operation:
     """One operation. ``reads`` and ``writes`` are tensors by number; in place, it writes what it reads first.
 
-    ``keeps`` are the tensors that its gradient needs, ``extra`` elements for one image that it keeps besides
-    (indices of max pooling), ``params`` its parameters.
+    ``kind`` is a kind of layer tables, ``sum`` or ``concat``. ``keeps`` are the tensors that its gradient needs,
+    ``extra`` elements for one image that it keeps besides (indices of max pooling), ``params`` its parameters.
     """
 
+    kind: str
     reads: tuple[int, ...]
     writes: int
     keeps: tuple[int, ...] = ()
     extra: float = 0.0
     params: float = 0.0
-    shares_gradient: bool = False
-    """The gradient of what it writes is handed on as it is (sums), or in slices (concatenations)."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether the gradient of what it writes is handed on as it is (sums), or in slices (concatenations)."""
+        return self.kind in ("sum", "concat")
 
 
 @dataclass
@@ -94,12 +98,11 @@ class _Wirer:
             return
         read = self._source(shape, flat=kind == "linear")
         if kind == "relu":
-            self._write(read, out, elements, keeps_output=True, in_place=bool(column["inplace"][row]))
+            self._write(kind, read, out, elements, keeps_output=True, in_place=bool(column["inplace"][row]))
             return
         # Pooling keeps its input's values too; indices of maxima are 64-bit integers, two floats each.
-        self._write(
-            read, out, elements, extra=2 * elements if kind == "maxpool" else 0.0, params=column["params"][row]
-        )
+        indices = 2 * elements if kind == "maxpool" else 0.0
+        self._write(kind, read, out, elements, extra=indices, params=column["params"][row])
         following = self.kind[row + 1] if row + 1 < len(self.kind) else ""
         self.is_bare = kind == "batchnorm" or (kind == "conv" and following != "batchnorm")
 
@@ -132,23 +135,23 @@ class _Wirer:
         return self.last
 
     def _write(
-        self, read: int, shape: tuple[float, float], elements: float, *, extra: float = 0.0, params: float = 0.0,
+        self, kind: str, read: int, shape: tuple[float, float], elements: float, *, extra: float = 0.0, params: float = 0.0,
         keeps_output: bool = False, in_place: bool = False,
     ) -> None:  # fmt: skip
         written = read if in_place else self._new(shape, elements)
         self.last = written
         kept = (written,) if keeps_output else (read,)
-        self.operations.append(Operation((read,), written, kept, extra, params))
+        self.operations.append(Operation(kind, (read,), written, kept, extra, params))
 
     def _activate(self) -> None:
         """An activation in place, where the table has none of its own."""
         if self.has_activations:
             return
         tensor = self.last
-        self.operations.append(Operation((tensor,), tensor, (tensor,)))
+        self.operations.append(Operation("relu", (tensor,), tensor, (tensor,)))
 
     def _sum(self, into: int, other: int) -> None:
-        self.operations.append(Operation((into, other), into, shares_gradient=True))
+        self.operations.append(Operation("sum", (into, other), into))
         self.waiting = [tensor for tensor in self.waiting if tensor not in (into, other)]
         self.last = into
         self._activate()
@@ -159,7 +162,7 @@ class _Wirer:
         other = next((t for t in candidates if t != self.last and self.shapes[t] == shape), self.last)
         read = (self.last, other)
         written = self.last if in_place else self._new(shape, elements)
-        self.operations.append(Operation(read, written, shares_gradient=True))
+        self.operations.append(Operation("sum", read, written))
         self.waiting = [tensor for tensor in self.waiting if tensor not in read]
         self.last = written
 
@@ -177,7 +180,7 @@ class _Wirer:
 
     def _concatenate(self, parts: list[int], shape: tuple[float, float], elements: float) -> None:
         written = self._new(shape, elements)
-        self.operations.append(Operation(tuple(parts), written, shares_gradient=True))
+        self.operations.append(Operation("concat", tuple(parts), written))
         self.waiting = [tensor for tensor in self.waiting if tensor not in parts]
         self._activate()
 
@@ -274,21 +277,14 @@ def step_memory(wiring: Wiring, params: float, batch_size: int, stage: str) -> t
 
 
 def step_memory_curve(
-    arrays: Mapping[str, np.ndarray], batch_sizes: np.ndarray, stage: str
+    wiring: Wiring, params: float, batch_sizes: np.ndarray, stage: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Memory handed out and memory held at many batch sizes, in MiB, shape (n,) each.
+    """Memory handed out and memory held at many batch sizes (each at least 1), in MiB, shape (n,) each.
 
-    Powers of two are simulated; between two of them memory is close to proportional to the batch size.
-
-    Args:
-        arrays: what :func:`perf_assets.models.analytic.layer_arrays` returns.
-        batch_sizes: images per step, shape (n,), each at least 1.
-        stage: ``training`` or ``inference``.
+    Powers of two are simulated by :func:`step_memory`; between two of them memory is close to proportional.
     """
-    wiring, params = operations(arrays), float(arrays["params"].sum())
     exponents = np.log2(batch_sizes)
-    needed = np.union1d(np.floor(exponents), np.ceil(exponents)).astype(int)
-    knots = 2**needed
+    knots = 2 ** np.union1d(np.floor(exponents), np.ceil(exponents)).astype(int)
     simulated = np.array([step_memory(wiring, params, int(batch), stage) for batch in knots])
     allocated, reserved = (np.interp(batch_sizes, knots, column) for column in simulated.T)
     return allocated, reserved
@@ -325,7 +321,9 @@ class _Step:
                 self.block[written] = self.allocator.allocate(self.bytes[written])
                 self.references[written] = 1
             if keep:
-                extra = [self.allocator.allocate(operation.extra * self.per_element)] if operation.extra else []
+                extra = (
+                    [self.allocator.allocate(operation.extra * self.per_element)] if operation.extra else []
+                )
                 for tensor in operation.keeps:
                     self.references[tensor] += 1
                 self.kept.append(extra)
@@ -360,7 +358,7 @@ class _Step:
                 for tensor in operation.reads:
                     if tensor == 0:
                         continue
-                    if operation.shares_gradient:
+                    if operation.joins:
                         outgoing = incoming
                         users[outgoing] += 1
                     else:

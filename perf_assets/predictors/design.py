@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.models import analytic
+from perf_assets.models.step_memory import operations
 from perf_assets.predictors.configurations import complete_keys, family_of
 from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
-from perf_assets.predictors.terms.device import device_terms
+from perf_assets.predictors.terms.device import device_terms, join_terms
 from perf_assets.predictors.terms.memory import memory_terms, size_terms
 from perf_assets.predictors.terms.staged import ALGORITHMS, staged_layer_terms, staged_terms
 
@@ -82,7 +83,9 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
         if staged:
             costs = sizes | staged_terms(arrays, batch, str(algorithm))
         else:
-            costs = sizes | device | memory_terms(arrays, batch, str(stage))
+            wiring = operations(arrays)
+            memory = memory_terms(wiring, float(arrays["params"].sum()), batch, str(stage))
+            costs = sizes | device | join_terms(wiring, batch) | memory
         peer: dict[str, np.ndarray] = {}
         if with_peer and not staged:
             peer = analytic.perf4sight_features({**arrays}, batch, str(stage))  # ty: ignore[invalid-argument-type]

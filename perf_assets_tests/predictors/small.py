@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from perf_assets.models.step_memory import operations
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.terms.device import device_terms
 from perf_assets.predictors.terms.memory import memory_terms
@@ -71,7 +72,8 @@ def runs(seed: int = 0, noise: float = 0.03, limit_mib: float = 1200.0) -> pd.Da
         for level in LEVELS_PCT:
             arrays = shapes.get(name, level / 100)
             batch = np.array(BATCHES, dtype=float)
-            memory, time = memory_terms(arrays, batch, "training"), device_terms(arrays, batch)
+            wiring, params = operations(arrays), float(arrays["params"].sum())
+            memory, time = memory_terms(wiring, params, batch, "training"), device_terms(arrays, batch)
             used = 900 + memory["reserved_mib"]
             macs = sum(
                 time[key]

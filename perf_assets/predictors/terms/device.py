@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from perf_assets.models.step_memory import Wiring
 from perf_assets.predictors.devices import Device
 from perf_assets.predictors.terms.common import CONSTANT, MIB_PER_FLOAT, Prior, convolutions
 
@@ -65,6 +66,13 @@ def device_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray) -> dict[st
     }
 
 
+def join_terms(wiring: Wiring, batch: np.ndarray) -> dict[str, np.ndarray]:
+    """Terms of time of sums and concatenations, shape (n,) each."""
+    elements = {kind: sum(wiring.elements[operation.writes] for operation in wiring.operations if operation.kind == kind)
+                for kind in ("sum", "concat")}  # fmt: skip
+    return {f"traffic_{kind}_mib": batch * count * MIB_PER_FLOAT for kind, count in elements.items()}
+
+
 def device_prior(facts: Device, passes: int) -> Prior:
     """Expected ms of one unit of each term at full speed; ``passes`` over each convolution: 3 in training, else 1."""
     mac = passes * 2 / facts.peak_fp32_tflops
@@ -80,6 +88,8 @@ def device_prior(facts: Device, passes: int) -> Prior:
         "traffic_depthwise_mib": 5.0,
         "traffic_columns_in_mib": 0.1, "traffic_columns_out_mib": 0.1,
         "traffic_batchnorm_mib": 4.0, "traffic_activation_mib": 2.7, "traffic_pool_mib": 2.0,
+        # Three accesses forward and, where gradients of two branches meet, three back; two and two.
+        "traffic_sum_mib": 2.0, "traffic_concat_mib": 4 / 3,
         "traffic_parameter_mib": 1.7,
     }  # fmt: skip
     return (

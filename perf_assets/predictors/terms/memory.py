@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from perf_assets.models.step_memory import step_memory_curve
+from perf_assets.models.step_memory import Wiring, step_memory_curve
 from perf_assets.predictors.terms.common import CONSTANT, MIB_PER_FLOAT, Prior, convolutions
 
 
-def memory_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray, stage: str) -> dict[str, np.ndarray]:
+def memory_terms(wiring: Wiring, params: float, batch: np.ndarray, stage: str) -> dict[str, np.ndarray]:
     """Terms of memory in MiB at each batch size, shape (n,): what is handed out, and what is held, of a simulated step."""
-    allocated, reserved = step_memory_curve(arrays, batch, stage)
+    allocated, reserved = step_memory_curve(wiring, params, batch, stage)
     return {"allocated_mib": allocated, "reserved_mib": reserved}
 
 
