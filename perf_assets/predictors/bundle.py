@@ -12,9 +12,10 @@ import pandas as pd
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import MEASURES, complete_keys
 from perf_assets.predictors.cost_model import relative_errors_pct
-from perf_assets.predictors.design import Design, design, layer_design
+from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
 from perf_assets.predictors.intervals import Conformal
+from perf_assets.predictors.layers import layer_design
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.predictor import Fitted, fit_predictor, values_of
 

@@ -13,7 +13,7 @@ from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
 from perf_assets.predictors.cost_model import PULLS, CostModel, fit_cost_model, out_of_group
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.intervals import Conformal, Hull
-from perf_assets.predictors.terms.common import Prior
+from perf_assets.predictors.terms.common import CONSTANT, Prior
 from perf_assets.predictors.terms.priors import prior_of
 
 OURS = "perf_assets"
@@ -44,21 +44,20 @@ def expected_costs(design: Design, target: str) -> tuple[pd.DataFrame, Prior]:
     So a fitted coefficient is a device's inefficiency, 1 at full speed, and rows of several devices share it.
     """
     frame = design.frame
-    time_like = "latency" if target == "layer_latency" else target
     tool = frame["tool"] if "tool" in frame else pd.Series("ai3", index=frame.index)
     stage = frame["stage"] if "stage" in frame else pd.Series("inference", index=frame.index)
-    priors = {key: prior_of(time_like, family_of(key[0]), key[1], key[2])
+    priors = {key: prior_of(target, family_of(key[0]), key[1], key[2])
               for key in set(zip(tool, frame["device"], stage, strict=True))}  # fmt: skip
     rows = list(zip(tool, frame["device"], stage, strict=True))
     families: Prior = {}
     columns = {}
     for prior in priors.values():
         families |= {name: (family, 1.0) for name, (family, _) in prior.items()}
-    for name in families:
+    for name in [name for name in families if name == CONSTANT or name in design.terms]:
         unit = np.array([priors[row].get(name, ("", 0.0))[1] for row in rows])
         quantity = design.terms[name].to_numpy(float) if name in design.terms else 1.0
         columns[name] = quantity * unit
-    return pd.DataFrame(columns, index=design.terms.index), families
+    return pd.DataFrame(columns, index=design.terms.index), {name: families[name] for name in columns}
 
 
 @dataclass

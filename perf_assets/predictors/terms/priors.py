@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from perf_assets.predictors.devices import device_facts
-from perf_assets.predictors.terms.common import Prior
+from perf_assets.predictors.terms.common import CONSTANT, Prior
 from perf_assets.predictors.terms.device import device_prior
 from perf_assets.predictors.terms.memory import memory_prior
-from perf_assets.predictors.terms.staged import staged_prior
+from perf_assets.predictors.terms.staged import staged_energy_prior, staged_prior
 
 
 def time_prior(family: str, device: str, stage: str) -> Prior:
@@ -21,11 +21,20 @@ def time_prior(family: str, device: str, stage: str) -> Prior:
 
 
 def prior_of(target: str, family: str, device: str, stage: str) -> Prior:
-    """The prior of a target's terms; of energy, the time's at half the thermal design power."""
+    """The prior of a target's terms.
+
+    Energy is the time's terms at half the thermal design power; where the host stages, it has terms of its own. A
+    single layer costs nothing besides its terms.
+    """
     if target.startswith("memory"):
         return memory_prior(target)
+    facts = device_facts(device)
+    if target == "energy" and family == "host_staged":
+        return staged_energy_prior(facts)
     times = time_prior(family, device, stage)
+    if target == "layer_latency":
+        return {name: expected for name, expected in times.items() if name != CONSTANT}
     if target != "energy":
         return times
-    watts = device_facts(device).tdp_w / 2
+    watts = facts.tdp_w / 2
     return {name: (family, cost_ms * watts / 1000) for name, (family, cost_ms) in times.items()}
