@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -120,7 +120,9 @@ def fit() -> None:
 
 
 _MODEL = click.option(
-    "--model", required=True, help="Network: dropped as a layer table, or torchvision's name."
+    "--model",
+    required=True,
+    help="Network: of a dropped layer table, torchvision's name, or package.module:name of your own.",
 )
 _DEVICE = click.option("--device", required=True, help="Device, as in cleaned_runs.device.")
 _STAGE = click.option(
@@ -155,12 +157,14 @@ def predict(
     from perf_assets import prediction
 
     with _plain_errors():
-        predictor = prediction.load(data_paths(), device, stage)
+        predictor = prediction.load(data_paths(), device, stage, networks=_own_networks([model]))
         row = {"model": model, "batch_size": batch_size, "pruning_ratio": pruning / 100,
                "input_size": input_size or 0, "algorithm": algorithm}  # fmt: skip
         answer = predictor.predict(pd.DataFrame([row]))
         if answer.empty:
             raise ValueError(next(iter(predictor.design(pd.DataFrame([row])).skipped.values())))
+    if device not in predictor.learnt_on:
+        _say(f"no run of {device} was measured: answered from {', '.join(predictor.learnt_on)}")
     first = answer.iloc[0]
     rows: list[tuple] = [(target, float(first[target]), float(first[f"{target}_lower"]), float(first[f"{target}_upper"]), fitted.unit)
             for target, fitted in predictor.fitted.items()]  # fmt: skip
@@ -192,8 +196,8 @@ def plan(
     with _plain_errors():
         paths = data_paths()
         seen = prediction.read_measurements(paths)
-        predictor = prediction.load(paths, device, stage, seen)
-        own = seen.runs[(seen.runs["device"] == device) & (seen.runs["stage"] == stage)]
+        predictor = prediction.load(paths, device, stage, seen, _own_networks(models))
+        own = seen.runs[seen.runs["device"].isin(predictor.learnt_on) & (seen.runs["stage"] == stage)]
         predictions = planning.grid(
             predictor, list(models) or sorted(own["model"].unique()), input_size=input_size or 0
         )
@@ -225,6 +229,16 @@ def main() -> None:
         cli()
     except (NoDataFolderError, SettingError) as error:
         raise SystemExit(f"perf-assets: {error}") from error
+
+
+def _own_networks(models: Iterable[str]) -> dict:
+    """Networks that are named as ``package.module:name``; modules of the working folder can be imported."""
+    from perf_assets.predictors.networks import imported
+
+    named = [model for model in models if ":" in model]
+    if named and "" not in sys.path:
+        sys.path.insert(0, "")
+    return {model: imported(model) for model in named}
 
 
 @contextmanager

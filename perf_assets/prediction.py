@@ -15,7 +15,10 @@ from perf_assets.paths import DataPaths
 from perf_assets.storage.database import open_readonly
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+    from torch import nn
 
     from perf_assets.predictors.bundle import Predictor
     from perf_assets.predictors.networks import NetworkTables
@@ -53,17 +56,17 @@ def read_measurements(paths: DataPaths) -> Measurements:
     from perf_assets.predictors import configurations, networks
 
     with open_readonly(paths.database) as connection:
-        runs, shapes, layers = (
+        runs, shapes, layers, pruned = (
             connection.execute(sql).df()
             for sql in (
                 configurations.RUNS_QUERY,
                 configurations.LAYER_TABLES_QUERY,
                 configurations.LAYERS_QUERY,
+                networks.PRUNED_MODELS_QUERY,
             )
         )
-    return Measurements(
-        configurations.measured(runs), layers, networks.NetworkTables(shapes, paths.predictors / "shapes")
-    )
+    tables = networks.NetworkTables(shapes, paths.predictors / "shapes", pruned=pruned)
+    return Measurements(configurations.measured(runs), layers, tables)
 
 
 def fit(paths: DataPaths, asset: str, measurements: Measurements | None = None) -> list[dict[str, Any]]:
@@ -94,8 +97,14 @@ def publish_scores(paths: DataPaths) -> list[dict[str, Any]]:
     return scores
 
 
-def load(paths: DataPaths, device: str, stage: str, measurements: Measurements | None = None) -> Predictor:
-    """The predictor of a device and stage, with the shapes of all known networks.
+def load(
+    paths: DataPaths,
+    device: str,
+    stage: str,
+    measurements: Measurements | None = None,
+    networks: Mapping[str, nn.Module] | None = None,
+) -> Predictor:
+    """The predictor of a device and stage, with the shapes of all known networks and of your own by name.
 
     Raises:
         NoDatabaseError, NoPredictorError, ArtifactError: see ``load_predictor``.
@@ -103,7 +112,7 @@ def load(paths: DataPaths, device: str, stage: str, measurements: Measurements |
     from perf_assets.predictors.bundle import load_predictor
 
     seen = measurements or read_measurements(paths)
-    return load_predictor(paths.predictors, device, stage, seen.tables)
+    return load_predictor(paths.predictors, device, stage, seen.tables.with_networks(networks or {}))
 
 
 def publish_predictions(paths: DataPaths, measurements: Measurements | None = None) -> dict[str, float]:

@@ -21,7 +21,7 @@ from perf_assets.predictors.cost_model import CostModel, model_of, state_of
 from perf_assets.predictors.intervals import Conformal, Hull
 from perf_assets.predictors.predictor import Fitted
 
-FORMAT = 1
+FORMAT = 2
 _LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
 
 
@@ -45,6 +45,7 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
         "target": fitted.target,
         "unit": fitted.unit,
         "snapshot": fitted.snapshot,
+        "devices": fitted.devices,
         "model": values,
         "hull": {"features": fitted.hull.features, "algorithms": fitted.hull.algorithms},
         "log_half_width": _finite(fitted.conformal.log_half_width),
@@ -94,7 +95,7 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
     width, limit = content["log_half_width"], content["limit_mib"]
     fitted = Fitted(
         content["target"], content["unit"], model, Conformal(np.nan if width is None else width), hull,
-        content["snapshot"], np.inf if limit is None else limit, content["limit_spread"],
+        content["snapshot"], content["devices"], np.inf if limit is None else limit, content["limit_spread"],
     )  # fmt: skip
     return fitted, content
 

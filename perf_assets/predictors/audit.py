@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.bundle import domains
+from perf_assets.predictors.bundle import domains, rows_of
 from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.evaluate import MIN_ROWS, Fit, folds, leaks, shuffled_target_score
@@ -63,7 +63,6 @@ def beaten_by_peers(scores: pd.DataFrame) -> list[str]:
 
 def _designs(measured: pd.DataFrame, tables: NetworkTables) -> Iterator[tuple[str, Design]]:
     for tool, device, stage in domains(measured):
-        chosen = (measured["tool"] == tool) & (measured["device"] == device) & (measured["stage"] == stage)
-        rows = design(measured[chosen], tables, with_peer=False)
+        rows = design(rows_of(measured, tool, device, stage), tables, with_peer=False)
         if len(rows):
             yield f"{device} ({stage}, {tool})", rows

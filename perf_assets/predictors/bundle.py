@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,19 @@ from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import MEASURES, complete_keys
 from perf_assets.predictors.cost_model import relative_errors_pct
 from perf_assets.predictors.design import Design, design
+from perf_assets.predictors.devices import DEVICES_FILE, devices
 from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
 from perf_assets.predictors.intervals import Conformal
 from perf_assets.predictors.layers import layer_design
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.predictor import Fitted, fit_predictor, values_of
 
+if TYPE_CHECKING:
+    from torch import nn
+
 MIN_LAYERS = 200
+ANY_DEVICE = "any"
+"""Stands in the place of a device for what was fitted to several devices together."""
 
 
 class NoPredictorError(ValueError):
@@ -27,9 +34,18 @@ class NoPredictorError(ValueError):
 
 
 def domains(measured: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Tool, device and stage of which enough was measured to fit on."""
+    """Tool, device and stage of which enough was measured to fit on; with :data:`ANY_DEVICE` where several were."""
     counts = measured.groupby(["tool", "device", "stage"]).size()
-    return [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-explicit-return]
+    found: list[tuple[str, str, str]] = [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-assignment]
+    with_facts = [(tool, stage) for tool, device, stage in found if device in devices()]
+    several = [key for key in dict.fromkeys(with_facts) if with_facts.count(key) > 1]
+    return found + [(tool, ANY_DEVICE, stage) for tool, stage in several]
+
+
+def rows_of(measured: pd.DataFrame, tool: str, device: str, stage: str) -> pd.DataFrame:
+    """Measured rows of one of :func:`domains`. A device without facts says nothing about another one."""
+    own = measured["device"].isin(list(devices())) if device == ANY_DEVICE else measured["device"] == device
+    return measured[(measured["tool"] == tool) & own & (measured["stage"] == stage)]
 
 
 def name_of(target: str, tool: str, device: str, stage: str) -> str:
@@ -57,8 +73,7 @@ def fit_targets(
     """
     scores: list[dict[str, Any]] = []
     for tool, device, stage in domains(measured):
-        chosen = (measured["tool"] == tool) & (measured["device"] == device) & (measured["stage"] == stage)
-        everything = design(measured[chosen], tables)
+        everything = design(rows_of(measured, tool, device, stage), tables)
         for target in targets:
             if target not in MEASURES or len(everything) == 0:
                 continue
@@ -66,8 +81,9 @@ def fit_targets(
             if known.sum() < MIN_ROWS:
                 continue
             rows = score_target(everything, target, device)
-            fitted = fit_predictor(everything.rows(known), target)
-            if target == "memory":
+            grouped_by = "device" if device == ANY_DEVICE else "model"
+            fitted = fit_predictor(everything.rows(known), target, grouped_by)
+            if target == "memory" and device != ANY_DEVICE:
                 rows += score_oom(everything, device)
                 fitted = fitted.with_limit(everything)
             save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
@@ -107,6 +123,8 @@ class Predictor:
     tool: str
     tables: NetworkTables
     fitted: dict[str, Fitted]
+    learnt_on: list[str]
+    """Devices whose runs it was fitted to: its own, or others that stand in for it."""
     scores: list[dict[str, Any]] = field(default_factory=list)
 
     def design(self, frame: pd.DataFrame) -> Design:
@@ -114,17 +132,20 @@ class Predictor:
         frame = complete_keys(frame).assign(tool=self.tool, device=self.device, stage=self.stage)
         return design(frame, self.tables, with_peer=False)
 
-    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def predict(self, frame: pd.DataFrame, networks: Mapping[str, nn.Module] | None = None) -> pd.DataFrame:
         """Predict every target for configurations.
 
         Args:
             frame: columns ``model`` and ``batch_size``; also ``pruning_ratio`` (0-1), ``input_size`` (px) and
                 ``algorithm`` where they are not the usual.
+            networks: networks of your own, by the name that ``model`` gives them.
 
         Returns:
             The configurations, and of each target ``<target>``, ``<target>_lower``, ``<target>_upper`` in ms, MiB
             or J, ``oom`` as a probability, ``abstain`` and ``reason``. Networks without shapes are left out.
         """
+        if networks:
+            return replace(self, tables=self.tables.with_networks(networks)).predict(frame)
         rows = self.design(frame)
         result = rows.frame.copy()
         if not len(rows):
@@ -206,11 +227,11 @@ def transfer_curve(
 def load_predictor(
     folder: Path, device: str, stage: str = "training", tables: NetworkTables | None = None
 ) -> Predictor:
-    """Load what was fitted for a device and stage.
+    """Load what was fitted for a device and stage, or, of a device without runs, to several others together.
 
     Args:
         folder: where predictors were saved (``data/predictors``).
-        device: as in ``cleaned_runs.device``.
+        device: as in ``cleaned_runs.device``; one without runs must stand in ``devices.toml``.
         stage: ``training`` or ``inference``.
         tables: where shapes of networks come from; by default the networks of torchvision.
 
@@ -218,26 +239,39 @@ def load_predictor(
         NoPredictorError: nothing was fitted for them.
         ArtifactError: files were changed or are of another version.
     """
-    found: dict[str, tuple[str, Path]] = {}
-    for file in sorted(folder.glob("*.json")):
-        parts = file.stem.split("-")
-        if (
-            len(parts) == 4
-            and name_of(parts[0], parts[1], device, stage) == file.stem
-            and parts[0] in MEASURES
-        ):
-            found.setdefault(parts[0], (parts[1], file))
-    if not found:
-        known = sorted(
-            {f"{p[2]} ({p[3]})" for file in folder.glob("*.json") if len(p := file.stem.split("-")) == 4}
-        )
-        raise NoPredictorError(
-            f"no predictor for {device} ({stage}); fitted are: {', '.join(known) or 'none'}. "
-            "Drop runs of it and materialize the predictors (perf-assets fit)"
-        )
+    files = _files(folder, device, stage)
+    if not files and device in devices():
+        files = _files(folder, ANY_DEVICE, stage)
+    if not files:
+        raise NoPredictorError(_nothing_fitted(folder, device, stage))
+    tool = next(iter(files.values())).stem.split("-")[1]
     fitted, scores = {}, []
-    for target in (name for name in MEASURES if name in found):
-        fitted[target], content = load_fitted(found[target][1])
+    for target, file in files.items():
+        loaded, content = load_fitted(file)
+        fitted[target] = loaded if device in loaded.devices else loaded.at_device(device)
         scores += content["scores"]
-    tool = next(iter(found.values()))[0]
-    return Predictor(device, stage, tool, tables or NetworkTables(), fitted, scores)
+    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.devices})
+    return Predictor(device, stage, tool, tables or NetworkTables(), fitted, learnt_on, scores)
+
+
+def _files(folder: Path, device: str, stage: str) -> dict[str, Path]:
+    """Target → file of what was fitted for a device and stage, in the order of ``MEASURES``."""
+    found: dict[str, Path] = {}
+    for target in MEASURES:
+        for file in sorted(folder.glob(f"{target}-*.json")):
+            parts = file.stem.split("-")
+            if len(parts) == 4 and file.stem == name_of(target, parts[1], device, stage):
+                found.setdefault(target, file)
+    return found
+
+
+def _nothing_fitted(folder: Path, device: str, stage: str) -> str:
+    parts = [file.stem.split("-") for file in folder.glob("*.json")]
+    fitted = sorted({f"{part[2]} ({part[3]})" for part in parts if len(part) == 4})
+    across = sorted({part[3] for part in parts if len(part) == 4 and part[2] == ANY_DEVICE})
+    cure = "drop runs of it and fit again (perf-assets fit)"
+    if across and device not in devices():
+        cure += f"; or, for an answer ({', '.join(across)}) from the devices that were measured, add its data-sheet facts to {DEVICES_FILE}"
+    return (
+        f"no predictor for {device} ({stage}); fitted are: {', '.join(fitted) or 'none'}. To get one, {cure}"
+    )

@@ -21,11 +21,15 @@ class Device:
     source: str
 
 
+DEVICES_FILE = Path(__file__).parent / "devices.toml"
+
+
 @cache
 def devices() -> dict[str, Device]:
     """All known devices by name."""
-    text = (Path(__file__).parent / "devices.toml").read_text()
-    return {name: Device(name=name, **facts) for name, facts in tomllib.loads(text).items()}
+    return {
+        name: Device(name=name, **facts) for name, facts in tomllib.loads(DEVICES_FILE.read_text()).items()
+    }
 
 
 def device_facts(name: str) -> Device:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.bundle import NoPredictorError, domains, load_predictor
+from perf_assets.predictors.bundle import ANY_DEVICE, NoPredictorError, domains, load_predictor, rows_of
 from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
 from perf_assets.predictors.cost_model import relative_errors_pct
 from perf_assets.predictors.networks import NetworkTables
@@ -25,11 +25,9 @@ def prediction_rows(folder: Path, measured: pd.DataFrame, tables: NetworkTables)
             predictor = load_predictor(folder, device, stage, tables)
         except NoPredictorError:
             continue
-        if predictor.tool != tool:
+        if predictor.tool != tool or device == ANY_DEVICE:
             continue
-        own = measured[
-            (measured["tool"] == tool) & (measured["device"] == device) & (measured["stage"] == stage)
-        ]
+        own = rows_of(measured, tool, device, stage)
         wanted = own[_CONFIGURATION]
         if family_of(tool) == "device":
             sizes = own.groupby("model")["input_size"].first()

@@ -38,11 +38,16 @@ class Fold:
 
 
 def folds(frame: pd.DataFrame) -> Iterator[Fold]:
-    """Every split that the rows of one device and stage allow.
+    """Every split that rows of one stage allow: of several devices whole devices, of one device what differs in it.
 
     Args:
-        frame: columns ``model``, ``pruning_ratio`` of measured rows.
+        frame: columns ``model``, ``pruning_ratio``, ``device`` of measured rows.
     """
+    device = frame["device"].to_numpy(str)
+    if len(np.unique(device)) > 1:
+        for name in np.unique(device):
+            yield Fold("leave_one_device_out", str(name), device != name, device == name, "device")
+        return
     model, level = frame["model"].to_numpy(str), (frame["pruning_ratio"] * 100).round().to_numpy(int)
     if len(np.unique(model)) > 1:
         for name in np.unique(model):
@@ -140,12 +145,13 @@ Fit = Callable[[Design, str, str], Fitted]
 def score_target(
     design: Design, target: str, device: str, *, fit: Fit = fit_predictor
 ) -> list[dict[str, Any]]:
-    """Scores of ours and of the peers on every split of one device's rows.
+    """Scores of ours and of the peers on every split of rows of one stage and tool.
 
     Args:
-        design: rows of one device, stage and tool in which ``target`` was measured (others are left out).
+        design: rows of one device, or of several (then whole devices are held out), in which ``target`` was measured
+            (others are left out).
         target: a key of ``MEASURES``, ``oom`` or ``layer_latency``.
-        device: name for the rows.
+        device: name for the rows; of several devices each row has the held-out one's.
         fit: how ours is fitted; tests put in broken ones.
 
     Returns:
@@ -160,7 +166,7 @@ def score_target(
     snapshot = snapshot_of(design, target)
     tool = str(design.frame["tool"].iloc[0]) if "tool" in design.frame else "ai3"
     stage = str(design.frame["stage"].iloc[0]) if "stage" in design.frame else "inference"
-    held_by: dict[tuple[str, str], list[tuple[str, _Held]]] = {}
+    held_by: dict[tuple[str, str, str], list[tuple[str, _Held]]] = {}
     for fold in folds(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
@@ -169,13 +175,14 @@ def score_target(
         methods = {OURS: _ours(train, held, y_held, target, fold.grouped_by, fit)}
         for name, method in baselines_of(target, tool).items():
             methods[name] = _Held(y_held, method(train, held, y_train))
+        scored_device = fold.group if fold.grouped_by == "device" else device
         for name, result in methods.items():
-            held_by.setdefault((fold.split, name), []).append((fold.group, result))
+            held_by.setdefault((scored_device, fold.split, name), []).append((fold.group, result))
     rows = []
-    for (split, method), parts in held_by.items():
+    for (scored_device, split, method), parts in held_by.items():
         base = {
             "target": target,
-            "device": device,
+            "device": scored_device,
             "stage": stage,
             "method": method,
             "split": split,
@@ -188,6 +195,8 @@ def score_target(
 
 def _ours(train: Design, held: Design, y_held: np.ndarray, target: str, grouped_by: str, fit: Fit) -> _Held:
     fitted = fit(train, target, grouped_by)
+    if grouped_by == "device":
+        fitted = fitted.at_device(str(held.frame["device"].iloc[0]))
     predicted, lower, upper = fitted.predict(held)
     abstain = np.array([bool(reason) for reason in fitted.abstentions(held)])
     return _Held(y_held, predicted, lower, upper, abstain)

@@ -12,6 +12,7 @@ import pandas as pd
 from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
 from perf_assets.predictors.cost_model import PULLS, CostModel, fit_cost_model, out_of_group
 from perf_assets.predictors.design import Design
+from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.intervals import Conformal, Hull
 from perf_assets.predictors.terms.common import CONSTANT, Prior
 from perf_assets.predictors.terms.priors import prior_of
@@ -70,6 +71,8 @@ class Fitted:
     conformal: Conformal
     hull: Hull
     snapshot: str
+    devices: list[str]
+    """Devices of the rows that it was fitted to."""
     limit: float = np.inf
     limit_spread: float = 0.1
     """Of memory: predictions above this ran out of memory, and how sharp that limit is (relative)."""
@@ -84,6 +87,13 @@ class Fitted:
     def abstentions(self, design: Design) -> list[str]:
         """Why each row is outside what the predictor knows; empty where it is not."""
         return self.hull.outside(design.shape, design.frame["algorithm"])
+
+    def at_device(self, name: str) -> Fitted:
+        """The predictor for a device that it saw nothing of: memory ends where that device's does."""
+        if not self.target.startswith("memory"):
+            return self
+        memory_mib = device_facts(name).memory_gib * 1024
+        return replace(self, model=replace(self.model, cap=memory_mib), limit=memory_mib)
 
     def with_limit(self, design: Design) -> Fitted:
         """The predictor with the memory limit that divides rows that fitted from rows that failed best."""
@@ -121,6 +131,7 @@ def fit_predictor(
         design: rows in which the target was measured, of one stage and tool; of one device, or of several.
         target: a key of ``MEASURES``, or ``layer_latency``.
         grouped_by: column whose groups calibrate the interval: what will be new when the predictor is used.
+            With ``device``, memory has no cap of its own: see :meth:`Fitted.at_device`.
         trees: trees of the residual; the default is the cost model's.
 
     Raises:
@@ -129,7 +140,7 @@ def fit_predictor(
     y = values_of(design.frame, target)
     groups = _groups(design.frame, grouped_by)
     costs, families = expected_costs(design, target)
-    capped = target.startswith("memory")
+    capped = target.startswith("memory") and grouped_by != "device"
     options: dict[str, Any] = {} if trees is None else {"trees": trees}
     # Other pruning levels of networks that were measured: the rows determine the costs, nothing is to be guessed.
     pull = PULLS[0] if grouped_by == "pruning_ratio" else None
@@ -158,8 +169,9 @@ def fit_predictor(
     algorithms = design.frame["algorithm"]
     unit = MEASURES["latency" if target == "layer_latency" else target][1]
     return Fitted(
-        target, unit, model, conformal, Hull.of(design.shape, algorithms), snapshot_of(design, target)
-    )
+        target, unit, model, conformal, Hull.of(design.shape, algorithms), snapshot_of(design, target),
+        sorted(set(design.frame["device"].astype(str))),
+    )  # fmt: skip
 
 
 def _balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:

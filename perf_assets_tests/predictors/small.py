@@ -1,9 +1,10 @@
-"""A small world whose costs are known: three made-up networks at five pruning levels on the TX2."""
+"""A small world whose costs are known: three made-up networks at five pruning levels, on the TX2 or other devices."""
 
 import numpy as np
 import pandas as pd
 
 from perf_assets.models.step_memory import operations
+from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.terms.device import device_terms
 from perf_assets.predictors.terms.memory import memory_terms
@@ -65,8 +66,16 @@ def tables() -> NetworkTables:
     )
 
 
-def runs(seed: int = 0, noise: float = 0.03, limit_mib: float = 1200.0) -> pd.DataFrame:
-    """Rows as ``design.RUNS_QUERY`` gives them; beyond ``limit_mib`` a run is out of memory."""
+def runs(
+    seed: int = 0, noise: float = 0.03, limit_mib: float = 3000.0, device: str = "tx2", slowness: float = 1.0
+) -> pd.DataFrame:
+    """Rows as ``RUNS_QUERY`` gives them; beyond ``limit_mib`` a run is out of memory.
+
+    A device does arithmetic and moves bytes as fast as its data sheet says it does beside the TX2, times ``slowness``.
+    """
+    facts, tx2 = device_facts(device), device_facts("tx2")
+    mac_ms = 15 * slowness * tx2.peak_fp32_tflops / facts.peak_fp32_tflops
+    mib_ms = 0.2 * slowness * tx2.memory_bandwidth_gbps / facts.memory_bandwidth_gbps
     random, shapes, rows = np.random.default_rng(seed), tables(), []
     for name in NETWORKS:
         for level in LEVELS_PCT:
@@ -81,11 +90,11 @@ def runs(seed: int = 0, noise: float = 0.03, limit_mib: float = 1200.0) -> pd.Da
                 if key.startswith("macs") and "tiles" not in key and "wino" not in key
             )
             moved = sum(time[key] for key in time if key.startswith("traffic"))
-            latency = 5 + 15 * macs + 0.2 * moved + 0.5 * time["launches"]
+            latency = 5 + mac_ms * macs + mib_ms * moved + 0.5 * time["launches"]
             for i, size in enumerate(BATCHES):
                 fits = used[i] < limit_mib
                 factor = np.exp(random.normal(0, noise, 2))
-                rows.append({"tool": "perf4sight", "model": name, "pruning_ratio": level / 100, "device": "tx2", "stage": "training",
+                rows.append({"tool": "perf4sight", "model": name, "pruning_ratio": level / 100, "device": device, "stage": "training",
                                  "algorithm": None, "batch_size": size, "input_size": None, "status": "ok" if fits else "oom",
                                  "latency_ms": latency[i] * factor[0] if fits else np.nan,
                                  "memory_used_mib": used[i] * factor[1] if fits else np.nan,

@@ -122,6 +122,48 @@ def test_errors_say_what_can_be_done(world, arguments, says):
     assert "Traceback" not in done.output
 
 
+def test_a_module_of_your_own_is_predicted(world, tmp_path, monkeypatch):
+    (tmp_path / "own_nets.py").write_text(
+        "import torch\n"
+        "def make(width=8):\n    return torch.nn.Sequential(torch.nn.Conv2d(3, width, 3), torch.nn.ReLU())\n"
+        "def broken():\n    raise KeyError('no such width')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("predict", "--device", "tx2", "--batch-size", "8", "--input-size", "64", "--model")
+    done = run(world, *arguments, "own_nets:make")
+    assert done.exit_code == 0, done.output
+    assert "latency" in done.output
+    for name, says in {
+        "own_nets:broken": "no such width",
+        "own_nets:nothing": "nothing",
+        "no_nets:make": "no_nets",
+        "builtins:dict": "not a torch.nn.Module",
+    }.items():
+        done = run(world, *arguments, name)
+        assert done.exit_code == 1
+        assert says in done.output
+        assert "Traceback" not in done.output
+
+
+def test_a_device_without_runs_is_named_as_such(world, tmp_path):
+    import pandas as pd
+
+    from perf_assets.paths import DataPaths
+    from perf_assets.predictors.bundle import fit_targets
+    from perf_assets.predictors.configurations import measured
+
+    copy = DataPaths(tmp_path / "copy")
+    shutil.copytree(world.root, copy.root)
+    runs = measured(pd.concat([small.runs(device=name) for name in ("l40s", "v100")]))
+    fit_targets(runs, small.tables(), ("latency",), copy.predictors)
+    done = run(copy, "predict", "--model", "wide", "--device", "a100", "--batch-size", "32")
+    assert done.exit_code == 0, done.output
+    assert "answered from l40s, v100" in done.output
+    done = run(copy, "predict", "--model", "wide", "--device", "abacus", "--batch-size", "32")
+    assert done.exit_code == 1
+    assert "devices.toml" in done.output
+
+
 def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path):
     import dagster as dg
 

@@ -8,13 +8,19 @@ import pytest
 
 from perf_assets.predictors import audit, plan
 from perf_assets.predictors.artifacts import ArtifactError, load_fitted, save_fitted
-from perf_assets.predictors.bundle import NoPredictorError, fit_targets, load_predictor, transfer_curve
+from perf_assets.predictors.bundle import (
+    NoPredictorError,
+    fit_targets,
+    load_predictor,
+    name_of,
+    transfer_curve,
+)
 from perf_assets.predictors.configurations import measured
 from perf_assets.predictors.cost_model import Forest, relative_errors_pct
 from perf_assets.predictors.design import design
 from perf_assets.predictors.drift import drift, prediction_rows
 from perf_assets.predictors.evaluate import best_threshold, folds, leaks, score_target
-from perf_assets.predictors.networks import UnknownNetworkError
+from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
 from perf_assets.predictors.predictor import fit_predictor
 from perf_assets_tests.predictors import small
 
@@ -230,6 +236,78 @@ def test_unknown_names_say_what_can_be_done(fitted_folder):
         small.tables().get("no_such_network")
     with pytest.raises(UnknownNetworkError, match="0%, 30%"):
         small.tables().get("wide", 0.45)
+
+
+@pytest.fixture(scope="module")
+def several_devices():
+    """The small world on three accelerators, one of them slower than its data sheet says."""
+    slowness = {"h100": 1.0, "l40s": 1.3, "v100": 0.9}
+    return measured(pd.concat([small.runs(device=name, slowness=slow) for name, slow in slowness.items()]))
+
+
+def test_a_held_out_device_is_predicted_from_the_others(several_devices):
+    rows = design(several_devices, small.tables())
+    assert {(fold.split, fold.group) for fold in folds(rows.frame)} == {
+        ("leave_one_device_out", name) for name in ("h100", "l40s", "v100")
+    }
+    scores = score_target(rows, "latency", "any")
+    mape = {(row["device"], row["method"]): row["mape"] for row in scores}
+    for device in ("h100", "l40s", "v100"):
+        assert mape[device, "perf_assets"] < 40
+        assert mape[device, "perf_assets"] < mape[device, "constant"]
+
+
+def test_a_device_without_runs_is_answered_from_others(several_devices, tmp_path):
+    rows = design(several_devices, small.tables())
+    for target, column in (("latency", "latency_ms"), ("memory", "memory_used_mib")):
+        fitted = fit_predictor(of(rows, target, column), target, "device")
+        save_fitted(fitted, tmp_path, name_of(target, "perf4sight", "any", "training"))
+    predictor = load_predictor(tmp_path, "a100", "training", small.tables())
+    assert predictor.learnt_on == ["h100", "l40s", "v100"]
+    answer = predictor.predict(pd.DataFrame({"model": "wide", "batch_size": [16, 6400]}))
+    truth = measured(small.runs(device="a100", noise=0)).set_index(["model", "pruning_ratio", "batch_size"])
+    assert answer["latency"][0] == pytest.approx(truth.loc[("wide", 0.0, 16), "latency_ms"], rel=0.3)
+    assert (answer["latency_lower"] < answer["latency"]).all()
+    # 80 GiB hold what no device was measured with.
+    assert answer["memory"][1] > 2 * several_devices["memory_used_mib"].max()
+    with pytest.raises(NoPredictorError, match=r"devices\.toml"):
+        load_predictor(tmp_path, "abacus")
+
+
+def test_networks_are_known_by_both_spellings_and_when_pruned(tmp_path):
+    from perf_assets.models import pruning
+
+    spec = pruning.create(tmp_path / "one", "squeezenet1_1", "structured_magnitude", 0.5, input_size=64)
+    assert spec["status"] == "ok", spec
+    pruned = pd.DataFrame([{"model": "squeezenet1_1", "pruning_ratio": 0.5, "folder": str(tmp_path / "one")}])
+    dropped = pd.DataFrame([dict(row, network="mobilenetv2") for row in small.layer_rows("wide", 30)])
+    networks = NetworkTables(dropped, pruned=pruned)
+    assert networks.get("mobilenet_v2", 0.3) is networks.get("mobilenetv2", 0.3)
+    assert networks.levels("mobilenet_v2") == [0.3]
+    whole, half = (networks.get("squeezenet1_1", ratio, 64) for ratio in (0, 0.5))
+    assert half["params"].sum() == spec["params"] < whole["params"].sum()
+    with pytest.raises(UnknownNetworkError, match="50%"):
+        networks.get("squeezenet1_1", 0.4)
+
+
+def test_a_network_of_your_own_is_predicted(fitted_folder):
+    from torch import nn
+
+    class Grey(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(
+                nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.Conv2d(32, 64, 3, padding=1)
+            )
+
+        def forward(self, images):
+            return self.layers(images).mean((2, 3))
+
+    predictor = load_predictor(fitted_folder[0], "tx2", "training", small.tables())
+    frame = pd.DataFrame({"model": ["mine", "mine"], "batch_size": [8, 8], "input_size": [64, 128]})
+    answer = predictor.predict(frame, {"mine": Grey()})
+    assert answer["latency"][1] > 2 * answer["latency"][0] > 0
+    assert predictor.predict(frame).empty
 
 
 def test_best_threshold_divides():
