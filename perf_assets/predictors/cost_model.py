@@ -27,6 +27,8 @@ PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
 """Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
 MOST_ROWS = 6000
 """More rows are thinned evenly: neighbouring input sizes teach the same. Small groups are kept whole."""
+FORESTS = ("forest", "recall")
+"""Forests of a cost model, by the names of its attributes."""
 FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
 
@@ -100,6 +102,9 @@ class CostModel:
     """How much of the trees' factor is believed, 0-1: as much as helped on groups that were left out."""
     factor: float = 1.0
     """What measured points of a new network or device have taught since."""
+    recall: Forest | None = None
+    """Trees on the logarithm of the value itself. They know nothing beyond what was measured, but follow a target that
+    saturates; where there are any, predictions are the geometric mean of theirs and the costs'."""
 
     def physics(self, terms: pd.DataFrame) -> np.ndarray:
         """The sum of costs alone, shape (n,)."""
@@ -117,7 +122,20 @@ class CostModel:
 
     def predict(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
         """Predictions in the target's unit, shape (n,)."""
-        return np.minimum(self.uncapped(terms, shape), self.cap)
+        return self.capped(self.uncapped(terms, shape), self.log_recalled(shape))
+
+    def log_recalled(self, shape: pd.DataFrame) -> np.ndarray:
+        """What the trees recall of the target's logarithm, shape (n,): NaN where there are none."""
+        if self.recall is None:
+            return np.full(len(shape), np.nan)
+        return self.recall.predict(shape[self.features].to_numpy())
+
+    def capped(self, predicted: np.ndarray, log_recalled: np.ndarray) -> np.ndarray:
+        """Predictions under the cap, in the mean with what was recalled, shape (n,)."""
+        predicted = np.minimum(predicted, self.cap)
+        return np.where(
+            np.isnan(log_recalled), predicted, np.sqrt(predicted * np.exp(log_recalled) * self.factor)
+        )
 
 
 def fit_cost_model(
@@ -130,6 +148,7 @@ def fit_cost_model(
     capped: bool = False,
     pull: float | None = None,
     trees: int = TREES,
+    recall: bool = False,
 ) -> CostModel:
     """Fit costs and trees.
 
@@ -142,6 +161,7 @@ def fit_cost_model(
         capped: predict no more than the largest measured value (memory cannot exceed the device's).
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
         trees: number of trees; 0 leaves the costs alone.
+        recall: also fit trees on the value itself, for configurations among the measured ones.
 
     Raises:
         ValueError: nothing to fit on.
@@ -161,17 +181,17 @@ def fit_cost_model(
     if pull is None:
         pull = _best_pull(x, y, groups, expected, families)
     coefficients = _fit_costs(x, y, groups, expected, families, pull)
-    forest = None
-    features = list(shape.columns)
+    model = CostModel(names, coefficients, list(shape.columns), None, cap, pull)
     if trees and len(y) >= 10:
-        rest = np.log(y / (x @ coefficients))
-        leaf = max(2, len(y) // 4000)
-        forest = Forest.of(
-            ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2).fit(
-                shape.to_numpy(np.float32), rest
-            )
-        )
-    return CostModel(names, coefficients, features, forest, cap, pull)
+        seen = shape.to_numpy(np.float32)
+        model.forest = _grown(seen, np.log(y / (x @ coefficients)), trees, max(2, len(y) // 4000))
+        if recall:
+            model.recall = _grown(seen, np.log(y), trees, 1)
+    return model
+
+
+def _grown(x: np.ndarray, y: np.ndarray, trees: int, leaf: int) -> Forest:
+    return Forest.of(ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2).fit(x, y))
 
 
 def out_of_group(
@@ -261,18 +281,19 @@ def relative_errors_pct(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
 def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A model as plain values and arrays."""
     values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
-              "pull": model.pull, "trust": model.trust, "factor": model.factor, "has_forest": model.forest is not None}  # fmt: skip
+              "pull": model.pull, "trust": model.trust, "factor": model.factor}  # fmt: skip
     arrays = {"coefficients": model.coefficients}
-    if model.forest is not None:
-        arrays |= {f"forest_{name}": array for name, array in model.forest.arrays().items()}
+    for name in FORESTS:
+        forest = getattr(model, name)
+        values[f"has_{name}"] = forest is not None
+        arrays |= {f"{name}_{part}": array for part, array in (forest.arrays() if forest else {}).items()}
     return values, arrays
 
 
 def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CostModel:
     """The model back from what :func:`state_of` gave."""
-    forest = None
-    if values["has_forest"]:
-        forest = Forest(*(arrays[f"forest_{name}"] for name in Forest.__dataclass_fields__))
+    forests = {name: Forest(*(arrays[f"{name}_{part}"] for part in Forest.__dataclass_fields__))
+               for name in FORESTS if values[f"has_{name}"]}  # fmt: skip
     cap = np.inf if values["cap"] is None else float(values["cap"])
-    return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forest, cap,
-                     float(values["pull"]), float(values["trust"]), float(values["factor"]))  # fmt: skip
+    return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forests.get("forest"), cap,
+                     float(values["pull"]), float(values["trust"]), float(values["factor"]), forests.get("recall"))  # fmt: skip

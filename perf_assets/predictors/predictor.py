@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,9 +121,7 @@ class Fitted:
         return self.model.uncapped(costs, design.shape)
 
 
-def fit_predictor(
-    design: Design, target: str, grouped_by: str = "model", *, trees: int | None = None
-) -> Fitted:
+def fit_predictor(design: Design, target: str, grouped_by: str = "model", *, trees: int = TREES) -> Fitted:
     """Fit a predictor of one target.
 
     Args:
@@ -132,7 +129,7 @@ def fit_predictor(
         target: a key of ``MEASURES``, or ``layer_latency``.
         grouped_by: column whose groups calibrate the interval: what will be new when the predictor is used.
             With ``device``, memory has no cap of its own: see :meth:`Fitted.at_device`.
-        trees: trees of the residual; the default is the cost model's.
+        trees: trees of the residual.
 
     Raises:
         ValueError: no rows, or values that are not above 0.
@@ -141,26 +138,33 @@ def fit_predictor(
     groups = _groups(design.frame, grouped_by)
     costs, families = expected_costs(design, target)
     capped = target.startswith("memory") and grouped_by != "device"
-    options: dict[str, Any] = {} if trees is None else {"trees": trees}
     # Other pruning levels of networks that were measured: the rows determine the costs, nothing is to be guessed.
-    pull = PULLS[0] if grouped_by == "pruning_ratio" else None
-    model = fit_cost_model(costs, design.shape, y, groups, families, capped=capped, pull=pull, **options)
+    known = grouped_by == "pruning_ratio"
+    pull = PULLS[0] if known else None
+    saturates = known and capped
+    model = fit_cost_model(
+        costs, design.shape, y, groups, families, capped=capped, pull=pull, trees=trees, recall=saturates
+    )
 
     def fit(train: np.ndarray):
         part = fit_cost_model(
             costs[train], design.shape[train], y[train], groups[train], families,
-            capped=capped, pull=model.pull, trees=min(CALIBRATION_TREES, options.get("trees", CALIBRATION_TREES)),
+            capped=capped, pull=model.pull, trees=min(CALIBRATION_TREES, trees), recall=saturates,
         )  # fmt: skip
-        # Physics, what the trees add to its logarithm, and the cap, for each held-out row.
-        return lambda held: np.column_stack(
-            [part.physics(costs[held]), part.log_residual(design.shape[held]), np.full(held.sum(), part.cap)]
-        )
+
+        def predict(held: np.ndarray) -> np.ndarray:
+            physics, residual = part.physics(costs[held]), part.log_residual(design.shape[held])
+            recalled = part.log_recalled(design.shape[held])
+            return np.column_stack(
+                [part.capped(physics * np.exp(trust * residual), recalled) for trust in TRUSTS]
+            )
+
+        return predict
 
     left_out = out_of_group(fit, groups)
     conformal = Conformal(np.nan)
     if left_out.ndim == 2:
-        physics, residual, cap = left_out.T
-        predictions = {trust: np.minimum(physics * np.exp(trust * residual), cap) for trust in TRUSTS}
+        predictions = dict(zip(TRUSTS, left_out.T, strict=True))
         # Few groups make a noisy judge: trees are believed unless they clearly did harm.
         harm = {trust: _balanced_error(predictions[trust], y, groups) for trust in TRUSTS}
         best = min(TRUSTS, key=lambda trust: harm[trust])
