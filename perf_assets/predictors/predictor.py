@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
-from perf_assets.predictors.cost_model import PULLS, CostModel, fit_cost_model, out_of_group
+from perf_assets.predictors.cost_model import PULLS, TREES, CostModel, fit_cost_model, out_of_group
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.intervals import Conformal, Hull
