@@ -56,7 +56,8 @@ def operations(arrays: Mapping[str, np.ndarray]) -> Wiring:
     tensors that nobody has read yet are joined where their channels add up to the input's, else the latest tensor of
     the input's shape is read again. A branch whose last tensor has the shape of one that is waiting is added to it,
     in place. Tables of shapes alone leave out sums, concatenations and activations; where there are no activations,
-    one in place follows each normalisation, sum, concatenation, and convolution without normalisation.
+    one in place follows each normalisation (unless it is added to something), each sum, and each convolution without
+    normalisation, or the concatenation of such.
 
     Args:
         arrays: what :func:`perf_assets.models.analytic.layer_arrays` returns.
@@ -79,6 +80,7 @@ class _Wirer:
         self.last = 0
         self.is_bare = False
         """Whether an activation may follow what was written last."""
+        self.normalised: set[int] = set()
 
     def wired(self) -> Wiring:
         for row, kind in enumerate(self.kind):
@@ -105,6 +107,8 @@ class _Wirer:
         self._write(kind, read, out, elements, extra=indices, params=column["params"][row])
         following = self.kind[row + 1] if row + 1 < len(self.kind) else ""
         self.is_bare = kind == "batchnorm" or (kind == "conv" and following != "batchnorm")
+        if kind == "batchnorm":
+            self.normalised.add(self.last)
 
     def _source(self, shape: tuple[float, float], *, flat: bool) -> int:
         """The tensor that is read, after the joins that must have come before."""
@@ -113,7 +117,7 @@ class _Wirer:
             if twin is not None and not self.has_joins:
                 self._sum(twin, self.last)
             elif self.is_bare:
-                self._activate()
+                self._activate(self.last)
             return self.last
         if self.last not in self.waiting:
             self.waiting.append(self.last)
@@ -143,18 +147,17 @@ class _Wirer:
         kept = (written,) if keeps_output else (read,)
         self.operations.append(Operation(kind, (read,), written, kept, extra, params))
 
-    def _activate(self) -> None:
+    def _activate(self, tensor: int) -> None:
         """An activation in place, where the table has none of its own."""
         if self.has_activations:
             return
-        tensor = self.last
         self.operations.append(Operation("relu", (tensor,), tensor, (tensor,)))
 
     def _sum(self, into: int, other: int) -> None:
         self.operations.append(Operation("sum", (into, other), into))
         self.waiting = [tensor for tensor in self.waiting if tensor not in (into, other)]
         self.last = into
-        self._activate()
+        self._activate(self.last)
 
     def _add(self, shape: tuple[float, float], elements: float, *, in_place: bool) -> None:
         """An addition that the table has: to what waits with that shape, else to the latest other such tensor."""
@@ -179,10 +182,14 @@ class _Wirer:
         self._concatenate(parts or [self.last], shape, elements)
 
     def _concatenate(self, parts: list[int], shape: tuple[float, float], elements: float) -> None:
+        active = self.normalised.intersection(parts)
+        for tensor in sorted(active):
+            self._activate(tensor)
         written = self._new(shape, elements)
         self.operations.append(Operation("concat", tuple(parts), written))
         self.waiting = [tensor for tensor in self.waiting if tensor not in parts]
-        self._activate()
+        if not active:
+            self._activate(written)
 
 
 class CachingAllocator:

@@ -51,7 +51,7 @@ def test_keeps_what_torch_keeps(network: str):
     assert elements * 4 / MIB == pytest.approx(_kept_by_torch_mib(network), rel=0.03)
 
 
-@pytest.mark.parametrize("network", ["vgg16", "resnet18", "resnet50", "mnasnet1_0"])
+@pytest.mark.parametrize("network", ["vgg16", "resnet18", "resnet50", "mnasnet1_0", "googlenet"])
 def test_shapes_alone_give_the_same_peak(network: str):
     full = _arrays(network)
     rows = np.isin(full["kind"], ["conv", "batchnorm", "maxpool", "avgpool", "linear"])
