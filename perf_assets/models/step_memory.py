@@ -298,89 +298,80 @@ def step_memory_curve(
 
 
 class _Step:
-    """Blocks and references of tensors during one step."""
+    """Blocks of tensors and gradients during one step. A block is released when nobody refers to it any more."""
 
     def __init__(self, wiring: Wiring, batch_size: int, allocator: CachingAllocator) -> None:
         self.operations = wiring.operations
-        self.bytes = [max(elements, 1.0) * FLOAT_BYTES * batch_size for elements in wiring.elements]
-        self.per_element = FLOAT_BYTES * batch_size
+        self.result = wiring.operations[-1].writes
+        self.element_bytes = FLOAT_BYTES * batch_size
+        self.tensor_bytes = [max(elements, 1.0) * self.element_bytes for elements in wiring.elements]
         self.allocator = allocator
-        last_read = {}
-        for index, operation in enumerate(self.operations):
-            for tensor in operation.reads:
-                last_read[tensor] = index
-        self.last_read = last_read
-        self.block = {0: allocator.allocate(self.bytes[0])}
         self.references: dict[int, int] = {}
+        # The input stays from step to step.
+        self.tensors = {0: self._allocate(self.tensor_bytes[0])}
         self.kept: list[list[int]] = []
+        last_use = {tensor: index for index, operation in enumerate(self.operations)
+                    for tensor in (*operation.reads, operation.writes)}  # fmt: skip
+        self.ends: list[list[int]] = [[] for _ in self.operations]
+        for tensor, index in last_use.items():
+            if tensor not in (0, self.result):
+                self.ends[index].append(tensor)
 
-    def _let_go(self, tensor: int) -> None:
-        self.references[tensor] -= 1
-        if not self.references[tensor]:
-            self.allocator.release(self.block.pop(tensor))
+    def _allocate(self, size_bytes: float) -> int:
+        block = self.allocator.allocate(size_bytes)
+        self.references[block] = 1
+        return block
+
+    def _let_go(self, block: int) -> None:
+        self.references[block] -= 1
+        if not self.references[block]:
+            del self.references[block]
+            self.allocator.release(block)
 
     def forward(self, *, keep: bool) -> None:
-        self.references = {0: 1}
+        """Write every tensor; keep what gradients need, if asked for."""
         self.kept = []
-        for index, operation in enumerate(self.operations):
-            written = operation.writes
-            if written not in self.block:
-                self.block[written] = self.allocator.allocate(self.bytes[written])
-                self.references[written] = 1
+        for operation, ended in zip(self.operations, self.ends, strict=True):
+            if operation.writes not in self.tensors:
+                self.tensors[operation.writes] = self._allocate(self.tensor_bytes[operation.writes])
             if keep:
-                extra = (
-                    [self.allocator.allocate(operation.extra * self.per_element)] if operation.extra else []
-                )
-                for tensor in operation.keeps:
-                    self.references[tensor] += 1
-                self.kept.append(extra)
-            for tensor in {*operation.reads, written}:
-                if tensor and self.last_read.get(tensor, -1) <= index and tensor in self.block:
-                    is_result = index == len(self.operations) - 1 and tensor == written
-                    if not is_result:
-                        self._let_go(tensor)
-        result = self.operations[-1].writes
+                kept = [self.tensors[tensor] for tensor in operation.keeps]
+                for block in kept:
+                    self.references[block] += 1
+                if operation.extra:
+                    kept.append(self._allocate(operation.extra * self.element_bytes))
+                self.kept.append(kept)
+            for tensor in ended:
+                self._let_go(self.tensors.pop(tensor))
         if not keep:
-            self._let_go(result)
+            self._let_go(self.tensors.pop(self.result))
 
     def backward(self) -> None:
-        allocator = self.allocator
-        # A gradient is a block and its users: a sum's or a concatenation's is handed on without a copy.
-        users: dict[int, int] = {}
-        gradient: dict[int, int] = {}
-        result = self.operations[-1].writes
-        gradient[result] = allocator.allocate(self.bytes[result])
-        users[gradient[result]] = 1
-        self._let_go(result)
-
-        def drop(block: int) -> None:
-            users[block] -= 1
-            if not users[block]:
-                del users[block]
-                allocator.release(block)
-
-        for operation, extra in zip(reversed(self.operations), reversed(self.kept), strict=True):
-            incoming = gradient.pop(operation.writes, None)
+        """Gradients of every tensor and parameter, from the result's back; what was kept is let go on the way."""
+        self._let_go(self.tensors.pop(self.result))
+        gradients = {self.result: self._allocate(self.tensor_bytes[self.result])}
+        for operation, kept in zip(reversed(self.operations), reversed(self.kept), strict=True):
+            incoming = gradients.pop(operation.writes, None)
             if incoming is not None:
                 for tensor in operation.reads:
-                    if tensor == 0:
-                        continue
-                    if operation.joins:
-                        outgoing = incoming
-                        users[outgoing] += 1
-                    else:
-                        outgoing = allocator.allocate(self.bytes[tensor])
-                        users[outgoing] = 1
-                    if tensor in gradient:
-                        drop(outgoing)
-                    else:
-                        gradient[tensor] = outgoing
+                    if tensor != 0:
+                        self._pass_on(gradients, tensor, incoming if operation.joins else None)
                 if operation.params:
-                    allocator.release(allocator.allocate(operation.params * FLOAT_BYTES))
-                drop(incoming)
-            for tensor in operation.keeps:
-                self._let_go(tensor)
-            for block in extra:
-                allocator.release(block)
-        for block in [*gradient.values()]:
-            drop(block)
+                    self._let_go(self._allocate(operation.params * FLOAT_BYTES))
+                self._let_go(incoming)
+            for block in kept:
+                self._let_go(block)
+        for block in gradients.values():
+            self._let_go(block)
+
+    def _pass_on(self, gradients: dict[int, int], tensor: int, shared: int | None) -> None:
+        """A gradient for a tensor: the shared block, or one of its own; a second one is added to the first."""
+        if shared is None:
+            block = self._allocate(self.tensor_bytes[tensor])
+        else:
+            block = shared
+            self.references[block] += 1
+        if tensor in gradients:
+            self._let_go(block)
+        else:
+            gradients[tensor] = block
