@@ -98,16 +98,19 @@ class CostModel:
     pull: float = 0.0
     trust: float = 1.0
     """How much of the trees' factor is believed, 0-1: as much as helped on groups that were left out."""
-    factor: float = 1.0
-    """What measured points of a new network or device have taught since."""
 
     def physics(self, terms: pd.DataFrame) -> np.ndarray:
         """The sum of costs alone, shape (n,)."""
         return _with_constant(terms, self.names) @ self.coefficients
 
+    def cost_shares(self, terms: pd.DataFrame) -> pd.DataFrame:
+        """Share of each term in the sum of costs, shape (n, terms)."""
+        parts = _with_constant(terms, self.names) * self.coefficients
+        return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), columns=self.names)
+
     def uncapped(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
         """Predictions without the cap: what memory would be needed if there were enough of it."""
-        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape)) * self.factor
+        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape))
 
     def log_residual(self, shape: pd.DataFrame) -> np.ndarray:
         """The trees' logarithm of what physics leaves, shape (n,)."""
@@ -261,7 +264,7 @@ def relative_errors_pct(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
 def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A model as plain values and arrays."""
     values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
-              "pull": model.pull, "trust": model.trust, "factor": model.factor, "has_forest": model.forest is not None}  # fmt: skip
+              "pull": model.pull, "trust": model.trust, "has_forest": model.forest is not None}  # fmt: skip
     arrays = {"coefficients": model.coefficients}
     if model.forest is not None:
         arrays |= {f"forest_{name}": array for name, array in model.forest.arrays().items()}
@@ -275,4 +278,4 @@ def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Cos
         forest = Forest(*(arrays[f"forest_{name}"] for name in Forest.__dataclass_fields__))
     cap = np.inf if values["cap"] is None else float(values["cap"])
     return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forest, cap,
-                     float(values["pull"]), float(values["trust"]), float(values["factor"]))  # fmt: skip
+                     float(values["pull"]), float(values["trust"]))  # fmt: skip
