@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,14 +148,17 @@ class Predictor:
         result = rows.frame.copy()
         if not len(rows):
             return result
+        reasons = {}
         for target, fitted in self.fitted.items():
-            result[target], result[f"{target}_lower"], result[f"{target}_upper"] = fitted.predict(rows)
-            result[f"{target}_reason"] = fitted.abstentions(rows)
+            answer = fitted.answer(rows)
+            result[target], result[f"{target}_lower"], result[f"{target}_upper"] = (
+                answer.predicted, answer.lower, answer.upper,
+            )  # fmt: skip
+            result[f"{target}_reason"] = reasons[target] = answer.reasons
             if target == "memory":
-                result["oom"] = fitted.out_of_memory(rows)
-        columns = [f"{target}_reason" for target in self.fitted]
+                result["oom"] = answer.out_of_memory
         result["reason"] = [
-            _joined(self.fitted, reasons) for reasons in zip(*(result[name] for name in columns), strict=True)
+            _joined(dict(zip(reasons, own, strict=True))) for own in zip(*reasons.values(), strict=True)
         ]
         result["abstain"] = result["reason"] != ""
         return result
@@ -179,11 +182,11 @@ class Predictor:
         return replace(self, fitted=adapted)
 
 
-def _joined(targets: Iterable[str], reasons: Sequence[str]) -> str:
-    """Why targets are guesses, in one text; a reason that all of them share stands alone."""
-    if len(set(reasons)) == 1:
-        return reasons[0]
-    return "; ".join(f"{target}: {reason}" for target, reason in zip(targets, reasons, strict=True) if reason)
+def _joined(reasons: Mapping[str, str]) -> str:
+    """Why targets are guesses in one text: where all of them are, the first one's reason; else by target."""
+    if all(reasons.values()):
+        return next(iter(reasons.values()))
+    return "; ".join(f"{target}: {reason}" for target, reason in reasons.items() if reason)
 
 
 def load_predictor(

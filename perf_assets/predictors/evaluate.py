@@ -35,7 +35,9 @@ MIN_ROWS = 20
 POINTS = (0, 1, 3, 5, 10)
 REPEATS = 20
 """Measured points of something new after which transfer is scored, and how often they are drawn at random."""
-TRANSFER = ("leave_one_network_out", "leave_one_device_out")
+GROUPED_SPLITS = ("leave_one_network_out", "leave_one_device_out", "unseen_pruning_level", "config")
+TRANSFER = {"leave_one_network_out": "transfer_to_network", "leave_one_device_out": "transfer_to_device"}
+"""Split by which something is held out → split that scores it after some of its points were measured."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,8 @@ def score_target(
         fit: how ours is fitted; tests put in broken ones.
 
     Returns:
-        Rows of ``predictor_scores``; several folds of one split also as group ``all``. In the split ``transfer`` the
-        group is ``k=<points>``: errors of ours on held-out networks or devices after that many of their points,
+        Rows of ``predictor_scores``; several folds of one split also as group ``all``. In the splits of
+        ``TRANSFER`` the group is ``k=<points>``: errors of ours on what was held out after that many of its points,
         drawn at random, were measured, on the rows that were not.
     """
     y_all = values_of(design.frame, target)
@@ -181,7 +183,7 @@ def score_target(
     tool = str(design.frame["tool"].iloc[0]) if "tool" in design.frame else "ai3"
     stage = str(design.frame["stage"].iloc[0]) if "stage" in design.frame else "inference"
     held_by: dict[tuple[str, str, str], list[tuple[str, _Held]]] = {}
-    transferred: dict[tuple[str, str], list[_Held]] = {}
+    transferred: dict[tuple[str, str, str], list[_Held]] = {}
     for fold in folds(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
@@ -194,32 +196,17 @@ def score_target(
         scored_device = fold.group if fold.grouped_by == "device" else device
         if fold.split in TRANSFER:
             for k, after in _after_points(fitted, held, y_held):
-                transferred.setdefault((scored_device, f"k={k}"), []).append(after)
+                transferred.setdefault((scored_device, TRANSFER[fold.split], f"k={k}"), []).append(after)
         for name, result in methods.items():
             held_by.setdefault((scored_device, fold.split, name), []).append((fold.group, result))
-    rows = []
-    for (scored_device, group), parts in transferred.items():
-        rows.append(
-            {
-                "target": target,
-                "device": scored_device,
-                "stage": stage,
-                "method": OURS,
-                "split": "transfer",
-                "snapshot": snapshot,
-                "group": group,
-                **_Held.joined(parts).score(),
-            }
-        )
+    common = {"target": target, "stage": stage, "snapshot": snapshot}
+    rows = [
+        common
+        | {"device": name, "method": OURS, "split": split, "group": group, **_Held.joined(parts).score()}
+        for (name, split, group), parts in transferred.items()
+    ]
     for (scored_device, split, method), parts in held_by.items():
-        base = {
-            "target": target,
-            "device": scored_device,
-            "stage": stage,
-            "method": method,
-            "split": split,
-            "snapshot": snapshot,
-        }
+        base = common | {"device": scored_device, "method": method, "split": split}
         rows += [base | {"group": group, **result.score()} for group, result in parts if len(parts) > 1]
         rows.append(base | {"group": "all", **_Held.joined([result for _, result in parts]).score()})
     return rows
@@ -231,9 +218,9 @@ def _fitted(train: Design, held: Design, target: str, grouped_by: str, fit: Fit)
 
 
 def _ours(fitted: Fitted, held: Design, y_held: np.ndarray) -> _Held:
-    predicted, lower, upper = fitted.predict(held)
-    abstain = np.array([bool(reason) for reason in fitted.abstentions(held)])
-    return _Held(y_held, predicted, lower, upper, abstain)
+    answer = fitted.answer(held)
+    abstain = np.array([bool(reason) for reason in answer.reasons])
+    return _Held(y_held, answer.predicted, answer.lower, answer.upper, abstain)
 
 
 def _after_points(fitted: Fitted, held: Design, y_held: np.ndarray) -> Iterator[tuple[int, _Held]]:
@@ -241,6 +228,8 @@ def _after_points(fitted: Fitted, held: Design, y_held: np.ndarray) -> Iterator[
     needed, at = fitted.needed(held), places(held.shape)
     ratios, told = fitted.ratios(y_held, needed)
     [kind] = np.unique(fitted.kinds(held.frame))
+    if kind not in fitted.deviations:
+        return
     names = group_names(held.frame, kind)
     for k in POINTS:
         for repeat in range(REPEATS if k else 1):

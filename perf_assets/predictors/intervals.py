@@ -68,7 +68,8 @@ class Deviation:
         scale, shares, length = _most_likely([(x[own], ratios[own]) for own in chosen])
         offset, local, noise = (scale * share for share in shares)
         own = cls(half_width_of(ratios, groups), 1.0, offset, local, noise, length)
-        return replace(own, spread_factor=own._spread_factor([(x[part], ratios[part]) for part in chosen]))
+        factor = own._spread_factor([(x[part], ratios[part]) for part in chosen])
+        return replace(own, spread_factor=factor * few_groups_factor(ratios, groups))
 
     def _spread_factor(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
         """The 90 % quantile of what is left over the standard deviation expected, after a few points of left-out groups."""
@@ -85,10 +86,7 @@ class Deviation:
                 weights.append(np.full(len(rest), 1 / len(rest)))
         if not scores:
             return self.half_width / np.sqrt(self.offset + self.local + self.noise)
-        score, weight = np.concatenate(scores), np.concatenate(weights)
-        order = np.argsort(score)
-        place = np.searchsorted(np.cumsum(weight[order]) / weight.sum(), COVERAGE)
-        return float(score[order][min(place, len(score) - 1)])
+        return _quantile(np.concatenate(scores), np.concatenate(weights))
 
     def given(self, x: np.ndarray, ratios: np.ndarray, groups: np.ndarray) -> Deviation:
         """The deviation when these points have been measured too; arguments as for :meth:`calibrate`."""
@@ -123,19 +121,24 @@ class Deviation:
 def half_width_of(ratios: np.ndarray, groups: np.ndarray) -> float:
     """Half width of the 90 % interval of a row of a new group.
 
-    The quantile of the rows' absolute deviations, each group weighing the same (a conformal interval), made wider for
-    how few groups there are: by Student's t over the normal quantile, with the degrees of freedom of a variance
-    between few groups plus one within many rows (Satterthwaite 1946).
+    The quantile of the rows' absolute deviations, each group weighing the same (a conformal interval), made wider by
+    :func:`few_groups_factor`.
 
     Args:
         ratios: logarithms of measured / predicted, without their group, shape (n,).
         groups: shape (n,), two or more.
     """
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    weight = 1 / counts[inverse] / len(counts)
-    order = np.argsort(np.abs(ratios))
-    place = np.searchsorted(np.cumsum(weight[order]), COVERAGE)
-    quantile = np.abs(ratios)[order][min(place, len(ratios) - 1)]
+    return _quantile(np.abs(ratios), 1 / counts[inverse]) * few_groups_factor(ratios, groups)
+
+
+def few_groups_factor(ratios: np.ndarray, groups: np.ndarray) -> float:
+    """How much wider intervals must be for how few groups they were learnt from; arguments as above.
+
+    Student's t over the normal quantile, with the degrees of freedom of a variance between few groups plus one within
+    many rows (Satterthwaite 1946).
+    """
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     means = np.bincount(inverse, ratios) / counts
     freedom = max(len(ratios) - len(counts), 1)
     within = float(((ratios - means[inverse]) ** 2).sum() / freedom)
@@ -143,7 +146,14 @@ def half_width_of(ratios: np.ndarray, groups: np.ndarray) -> float:
     total = max(between + within, 1e-12)
     degrees = total**2 / max(between**2 / len(counts) + within**2 / freedom, 1e-24)
     level = (1 + COVERAGE) / 2
-    return float(quantile * stats.t.ppf(level, degrees) / stats.norm.ppf(level))
+    return float(stats.t.ppf(level, degrees) / stats.norm.ppf(level))
+
+
+def _quantile(scores: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted 90 % quantile."""
+    order = np.argsort(scores)
+    place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), COVERAGE)
+    return float(scores[order][min(place, len(scores) - 1)])
 
 
 def _near(x: np.ndarray, other: np.ndarray, length: float) -> np.ndarray:
@@ -157,7 +167,9 @@ def _most_likely(
     """Scale, shares of offset, local and noise, and length under which the groups' deviations are most likely."""
     count = sum(len(ratios) for _, ratios in parts)
     best = (-np.inf, 1.0, (1.0, 0.0, 0.0), 1.0)
-    for noise, offset, length in product((0.03, 0.1, 0.3), (0.1, 0.3, 0.5, 0.7, 0.9), (0.5, 1.5, 4.0)):
+    for noise, offset, length in product(
+        (0.03, 0.1, 0.3, 0.6, 0.95), (0.1, 0.3, 0.5, 0.7, 0.9), (0.5, 1.5, 4.0)
+    ):
         shares = ((1 - noise) * offset, (1 - noise) * (1 - offset), noise)
         fit, log_determinant = 0.0, 0.0
         for x, ratios in parts:

@@ -125,5 +125,10 @@ def unseen_share(cost_shares: pd.DataFrame, largest: dict[str, float]) -> np.nda
 
 def variant_names(frame: pd.DataFrame) -> np.ndarray:
     """One name for each network, pruning level and algorithm, shape (n,)."""
-    names = zip(frame["model"], frame["pruning_ratio"], frame["algorithm"], strict=True)
-    return np.array([f"{canonical(str(model))}|{ratio:.4f}|{algorithm}" for model, ratio, algorithm in names], dtype=str)  # fmt: skip
+    keys = frame[["model", "pruning_ratio", "algorithm"]]
+    codes = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
+    first = keys[~pd.Series(codes).duplicated().to_numpy()]
+    names = [
+        f"{canonical(str(model))}|{ratio:.4f}|{algorithm}" for model, ratio, algorithm in first.to_numpy()
+    ]
+    return np.array(names, dtype=str)[codes]

@@ -68,6 +68,19 @@ def expected_costs(design: Design, target: str) -> tuple[pd.DataFrame, Prior]:
     return pd.DataFrame(columns, index=design.terms.index), families
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a fitted predictor says about configurations; arrays of shape (n,), values in its unit."""
+
+    predicted: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    reasons: list[str]
+    """Why an answer is a guess; empty where it is none."""
+    out_of_memory: np.ndarray
+    """Probability to run out of memory; 0 where no limit is known."""
+
+
 @dataclass
 class Fitted:
     """A fitted predictor of one target. ``deviations`` are its errors by what is new about a configuration."""
@@ -98,10 +111,14 @@ class Fitted:
         costs, _ = expected_costs(design, self.target)
         return self.model.uncapped(costs, design.shape)
 
-    def abstentions(self, design: Design) -> list[str]:
-        """Why each row's answer is a guess; empty where it is none."""
+    def answer(self, design: Design) -> Answer:
+        """Everything that it says about configurations."""
         costs, _ = expected_costs(design, self.target)
-        return self.known.reasons(design, self.model.cost_shares(costs), self.deviation(design)[1])
+        needed = self.model.uncapped(costs, design.shape)
+        shift, half_widths = self.deviation(design)
+        reasons = self.known.reasons(design, self.model.cost_shares(costs), half_widths)
+        exceeded = self._exceeds_limit(needed * np.exp(shift))
+        return Answer(*self.interval(needed, shift, half_widths), reasons, exceeded)
 
     def adapted(self, design: Design, y: np.ndarray) -> Fitted:
         """The predictor when a few points of something new have been measured.
@@ -145,10 +162,13 @@ class Fitted:
         return replace(self, limit=limit, limit_spread=max(spread, 0.02))
 
     def out_of_memory(self, design: Design) -> np.ndarray:
-        """Probability of each row to run out of memory: a logistic curve around the limit, shape (n,)."""
+        """Probability of each row to run out of memory, shape (n,)."""
+        return self._exceeds_limit(self.needed(design) * np.exp(self.deviation(design)[0]))
+
+    def _exceeds_limit(self, needed: np.ndarray) -> np.ndarray:
+        """A logistic curve around the limit."""
         if not np.isfinite(self.limit):
-            return np.zeros(len(design))
-        needed = self.needed(design) * np.exp(self.deviation(design)[0])
+            return np.zeros(len(needed))
         distance = np.log(needed / self.limit) / self.limit_spread
         return 1 / (1 + np.exp(-np.clip(distance, -50, 50)))
 
