@@ -158,8 +158,7 @@ def fit_cost_model(
         raise ValueError(f"{len(y)} rows to fit on, all values must be above 0")
     cap = float(y.max()) if capped else np.inf
     if len(y) > MOST_ROWS:
-        thinned = np.linspace(0, len(y) - 1, MOST_ROWS).astype(int)
-        kept = np.unique(np.concatenate([thinned, np.flatnonzero(_is_rare(groups))]))
+        kept = thinned(groups, MOST_ROWS)
         terms, shape, y, groups = terms.iloc[kept], shape.iloc[kept], y[kept], groups[kept]
     names = [name for name in prior if name == CONSTANT or name in terms]
     x = _with_constant(terms, names)
@@ -174,9 +173,9 @@ def fit_cost_model(
         rest = np.log(y / (x @ coefficients))
         leaf = max(2, len(y) // 4000)
         forest = Forest.of(
-            ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2).fit(
-                shape.to_numpy(np.float32), rest
-            )
+            ExtraTreesRegressor(
+                trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2 if len(y) > 3000 else 1
+            ).fit(shape.to_numpy(np.float32), rest)
         )
     return CostModel(names, coefficients, features, forest, cap, pull)
 
@@ -206,10 +205,13 @@ def out_of_group(
     return predictions
 
 
-def _is_rare(groups: np.ndarray) -> np.ndarray:
-    """Rows whose group has fewer than a thousand, shape (n,)."""
+def thinned(groups: np.ndarray, most: int) -> np.ndarray:
+    """Positions of about ``most`` rows, evenly; small groups (fewer than a sixth of that) are kept whole."""
+    if len(groups) <= most:
+        return np.arange(len(groups))
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    return counts[inverse] < 1000
+    rare = np.flatnonzero(counts[inverse] < most / 6)
+    return np.unique(np.concatenate([np.linspace(0, len(groups) - 1, most).astype(int), rare]))
 
 
 def _best_pull(

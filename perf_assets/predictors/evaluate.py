@@ -194,7 +194,7 @@ def score_target(
         for name, method in baselines_of(target, tool).items():
             methods[name] = _Held(y_held, method(train, held, y_train))
         scored_device = fold.group if fold.grouped_by == "device" else device
-        if fold.split in TRANSFER:
+        if fold.split in TRANSFER and target in MEASURES:
             for k, after in _after_points(fitted, held, y_held):
                 transferred.setdefault((scored_device, TRANSFER[fold.split], f"k={k}"), []).append(after)
         for name, result in methods.items():

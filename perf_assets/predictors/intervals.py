@@ -109,7 +109,9 @@ class Deviation:
         across = self._kernel(x, self.x, groups.astype(str), self.groups)
         weights = np.linalg.solve(known, across.T)
         left = np.maximum(prior - (across * weights.T).sum(axis=1), 0) + self.noise
-        return self.ratios @ weights, np.minimum(self.half_width, self.spread_factor * np.sqrt(left))
+        narrowed = np.minimum(self.half_width, self.spread_factor * np.sqrt(left))
+        told = np.isin(groups.astype(str), self.groups)
+        return self.ratios @ weights, np.where(told, narrowed, self.half_width)
 
     def _kernel(
         self, x: np.ndarray, other: np.ndarray, groups: np.ndarray, other_groups: np.ndarray

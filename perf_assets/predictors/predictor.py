@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
-from perf_assets.predictors.cost_model import PULLS, SEED, CostModel, fit_cost_model, out_of_group
+from perf_assets.predictors.cost_model import PULLS, SEED, CostModel, fit_cost_model, out_of_group, thinned
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.intervals import Deviation
@@ -21,8 +21,9 @@ from perf_assets.predictors.terms.priors import prior_of
 
 OURS = "perf_assets"
 TRUSTS = (1.0, 0.5, 0.0)
-CALIBRATION_TREES = 60
-"""Trees of the out-of-group fits, which only calibrate."""
+CALIBRATION_TREES = 30
+CALIBRATION_ROWS = 2000
+"""Trees and rows of the fits with something left out, which only calibrate."""
 ALGORITHMS_APART = 2.0
 """Two algorithms deviate as differently as sizes that are this much (times √2) apart in the logarithm."""
 BELOW_CAP = 0.95
@@ -221,6 +222,16 @@ def fit_predictor(
     pull = PULLS[0] if grouped_by == "pruning_ratio" else None
     model = fit_cost_model(costs, design.shape, y, groups, families, capped=capped, pull=pull, **options)
 
+    known_costs = model.cost_shares(costs)
+    unit = MEASURES["latency" if target == "layer_latency" else target][1]
+    fitted = Fitted(target, unit, model, {}, Known.of(design, known_costs, 0.0), snapshot_of(design, target))
+    sample = thinned(groups, CALIBRATION_ROWS)
+    design, costs, y, groups = (
+        design.rows(sample),
+        costs.iloc[sample].reset_index(drop=True),
+        y[sample],
+        groups[sample],
+    )
     kinds = ("device",) if grouped_by == "device" else ("network", "variant", "size")
 
     def fit(train: np.ndarray):
@@ -242,7 +253,6 @@ def fit_predictor(
         predictions = out_of_group(fit, fold_names(design.frame, kind))
         if predictions.ndim == 2:
             left_out[kind] = predictions
-    most_unseen = 0.0
     judge = next((kind for kind in kinds if kind in left_out), None)
     if judge is not None:
         # Few groups make a noisy judge: trees are believed unless they clearly did harm.
@@ -250,8 +260,7 @@ def fit_predictor(
         harm = {trust: _balanced_error(_predicted(left_out[judge], trust), y, names) for trust in TRUSTS}
         best = min(TRUSTS, key=lambda trust: harm[trust])
         model.trust = best if harm[best] < 0.8 * harm[1.0] else 1.0
-        most_unseen = float(left_out[judge][:, 3].max())
-    deviations = {}
+        fitted.known.most_unseen = float(left_out[judge][:, 3].max())
     for kind, predictions in left_out.items():
         predicted = _predicted(predictions, model.trust)
         told = np.maximum(y, predicted) < BELOW_CAP * predictions[:, 2]
@@ -263,10 +272,8 @@ def fit_predictor(
             told[own],
         )
         if deviation is not None:
-            deviations[kind] = deviation
-    unit = MEASURES["latency" if target == "layer_latency" else target][1]
-    known = Known.of(design, model.cost_shares(costs), most_unseen)
-    return Fitted(target, unit, model, deviations, known, snapshot_of(design, target))
+            fitted.deviations[kind] = deviation
+    return fitted
 
 
 def group_names(frame: pd.DataFrame, kind: str) -> np.ndarray:
@@ -281,7 +288,7 @@ def group_names(frame: pd.DataFrame, kind: str) -> np.ndarray:
 def fold_names(frame: pd.DataFrame, kind: str) -> np.ndarray:
     """What is left out together to see how predictions err where ``kind`` is new, shape (n,)."""
     if kind == "size":
-        return np.random.default_rng(SEED).integers(0, 5, len(frame)).astype(str)
+        return np.random.default_rng(SEED).integers(0, 3, len(frame)).astype(str)
     return group_names(frame, kind)
 
 
