@@ -39,7 +39,7 @@ def main() -> None:
         show(scores)
         print(f"\nfit and evaluation, from SQL to scores: {fitted_s:.0f} s")
         speed(paths, seen)
-        transfer(seen)
+        transfer(scores)
 
 
 def show(scores: list[dict]) -> None:
@@ -86,21 +86,17 @@ def speed(paths: DataPaths, seen: prediction.Measurements) -> None:
         print(f"{len(answers)} configurations, {len(predictor.fitted)} targets: {took_s:.1f} s")
 
 
-def transfer(seen: prediction.Measurements) -> None:
-    """Error on a held-out network against measured points of it."""
-    from perf_assets.predictors.bundle import transfer_curve
-    from perf_assets.predictors.design import design
-
-    own = seen.runs[seen.runs["tool"] == "perf4sight"]
-    if own.empty:
-        return
-    rows = design(own, seen.tables, with_peer=False)
-    for target in ("latency", "memory"):
-        curve: dict[int, list[float]] = {}
-        for row in transfer_curve(rows, target):
-            curve.setdefault(row["k"], []).append(row["mape"])
-        shown = ", ".join(f"k={k} {sum(errors) / len(errors):.1f} %" for k, errors in curve.items())
-        print(f"transfer to a held-out network, {target}: {shown}")
+def transfer(scores: list[dict]) -> None:
+    """A line a target and device: errors on what was held out, after k of its points were measured."""
+    curves: dict[tuple, list[dict]] = {}
+    for row in scores:
+        if row["split"].startswith("transfer"):
+            curves.setdefault((row["target"], row["device"], row["split"]), []).append(row)
+    print("\nmean error in % (coverage) after k measured points of what was held out")
+    for (target, device, split), rows in sorted(curves.items()):
+        rows.sort(key=lambda row: int(row["group"].removeprefix("k=")))
+        cells = ", ".join(f"{row['group']} {row['mape']:.1f} ({row['coverage']:.0f})" for row in rows)
+        print(f"{target:17}{device:8}{split:23}{cells}")
 
 
 if __name__ == "__main__":

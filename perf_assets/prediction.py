@@ -33,7 +33,7 @@ TARGETS = {
 CHECKS = {
     "held_out_rows_do_not_leak": "No configuration stands on both sides of a grouped split, no feature is the target.",
     "shuffled_target_is_not_learnt": "Fitted on shuffled values, predictions of a held-out network are far worse.",
-    "ours_beats_the_peers": "On networks that were held out, ours errs less than every peer.",
+    "ours_beats_the_peers": "Held-out networks, devices and pruning levels: on every such split ours errs less than every peer.",
 }
 """Checks on the evaluation, by name: what must hold. See :func:`check`."""
 

@@ -387,10 +387,14 @@ PREDICTOR_SCORES = _table(
     ),
     _text(
         "split",
-        "leave_one_network_out, leave_one_device_out, unseen_pruning_level, config, or random_leaky, whose test rows"
-        " have near twins among the training rows",
+        "leave_one_network_out, leave_one_device_out, unseen_pruning_level, config; transfer_to_network and"
+        " transfer_to_device (what was held out, after some of its points were measured); or random_leaky, whose test"
+        " rows have near twins among the training rows",
     ),
-    _text("group", "the held-out group; 'all' for all of them together"),
+    _text(
+        "group",
+        "the held-out group; 'all' for all of them together; of transfers k=0, k=1, ... measured points, over 20 random choices of them",
+    ),
     _count("n", "held-out rows"),
     _number(
         "mape", "%", "mean absolute error relative to the measured value; of oom, the share judged wrongly"

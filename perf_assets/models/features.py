@@ -278,6 +278,8 @@ class _OperationRecorder(TorchDispatchMode):
 
 
 def _kind(operation: str, args: Any, inputs: list[torch.Tensor]) -> str:
+    if operation == "convolution" and inputs[1].dim() != 4:  # the formulas are for images
+        return "other"
     if operation == "mean":  # what adaptive pooling to one pixel becomes
         return "avgpool" if inputs[0].dim() == 4 and sorted(d % 4 for d in args[1]) == [2, 3] else "other"
     if operation == "add":

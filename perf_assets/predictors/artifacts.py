@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from perf_assets.predictors.cost_model import CostModel, model_of, state_of
-from perf_assets.predictors.intervals import Conformal, Hull
+from perf_assets.predictors.intervals import Deviation
+from perf_assets.predictors.known import Known
 from perf_assets.predictors.predictor import Fitted
 
 FORMAT = 2
+_DEVIATION = ("half_width", "spread_factor", "offset", "local", "noise", "length")
 _LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
 
 
@@ -37,7 +40,6 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     values, arrays = state_of(fitted.model)
-    arrays |= {"hull_low": fitted.hull.low, "hull_high": fitted.hull.high}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{key: np.asarray(array) for key, array in arrays.items()})
     content = {
@@ -45,10 +47,12 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
         "target": fitted.target,
         "unit": fitted.unit,
         "snapshot": fitted.snapshot,
-        "devices": fitted.devices,
         "model": values,
-        "hull": {"features": fitted.hull.features, "algorithms": fitted.hull.algorithms},
-        "log_half_width": _finite(fitted.conformal.log_half_width),
+        "known": asdict(fitted.known),
+        "deviations": {
+            kind: {name: getattr(deviation, name) for name in _DEVIATION}
+            for kind, deviation in fitted.deviations.items()
+        },
         "limit_mib": _finite(fitted.limit),
         "limit_spread": fitted.limit_spread,
         "versions": {library: version(library) for library in _LIBRARIES},
@@ -85,17 +89,13 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {key: loaded[key] for key in loaded.files}
     model: CostModel = model_of(content["model"], arrays)
-    if len(model.names) != len(model.coefficients) or len(content["hull"]["features"]) != len(
-        arrays["hull_low"]
-    ):
+    if len(model.names) != len(model.coefficients):
         raise ArtifactError(f"{file}: names and arrays do not agree")
-    hull = Hull(
-        content["hull"]["features"], arrays["hull_low"], arrays["hull_high"], content["hull"]["algorithms"]
-    )
-    width, limit = content["log_half_width"], content["limit_mib"]
+    deviations = {kind: Deviation(**values) for kind, values in content["deviations"].items()}
+    limit = content["limit_mib"]
     fitted = Fitted(
-        content["target"], content["unit"], model, Conformal(np.nan if width is None else width), hull,
-        content["snapshot"], content["devices"], np.inf if limit is None else limit, content["limit_spread"],
+        content["target"], content["unit"], model, deviations, Known(**content["known"]),
+        content["snapshot"], np.inf if limit is None else limit, content["limit_spread"],
     )  # fmt: skip
     return fitted, content
 

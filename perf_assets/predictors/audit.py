@@ -10,7 +10,7 @@ import pandas as pd
 from perf_assets.predictors.bundle import domains, rows_of
 from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.design import Design, design
-from perf_assets.predictors.evaluate import MIN_ROWS, Fit, folds, leaks, shuffled_target_score
+from perf_assets.predictors.evaluate import GROUPED_SPLITS, MIN_ROWS, Fit, folds, leaks, shuffled_target_score
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.predictor import OURS, fit_predictor, values_of
 
@@ -48,13 +48,17 @@ def learnt_from_shuffled(
 
 
 def beaten_by_peers(scores: pd.DataFrame) -> list[str]:
-    """Targets for which a peer errs no more than ours on held-out networks; in words."""
+    """Grouped splits of a target on which a peer errs no more than ours; in words.
+
+    Args:
+        scores: rows of ``predictor_scores``.
+    """
     found = []
-    split = scores[(scores["split"] == "leave_one_network_out") & (scores["group"] == "all")]
-    for (target, device, stage), rows in split.groupby(["target", "device", "stage"]):
+    grouped = scores[scores["split"].isin(GROUPED_SPLITS) & (scores["group"] == "all")]
+    for (target, device, stage, split), rows in grouped.groupby(["target", "device", "stage", "split"]):
         own = rows.loc[rows["method"] == OURS, "mape"].min()
         found += [
-            f"{target} on {device} ({stage}): ours {own:.1f} %, {row.method} {row.mape:.1f} %"
+            f"{target} on {device} ({stage}), {split}: ours {own:.1f} %, {row.method} {row.mape:.1f} %"
             for row in rows[rows["method"] != OURS].itertuples()
             if not own < row.mape
         ]

@@ -12,11 +12,9 @@ import pandas as pd
 
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import MEASURES, complete_keys
-from perf_assets.predictors.cost_model import relative_errors_pct
 from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.devices import DEVICES_FILE, devices
 from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
-from perf_assets.predictors.intervals import Conformal
 from perf_assets.predictors.layers import layer_design
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.predictor import Fitted, fit_predictor, values_of
@@ -142,7 +140,8 @@ class Predictor:
 
         Returns:
             The configurations, and of each target ``<target>``, ``<target>_lower``, ``<target>_upper`` in ms, MiB
-            or J, ``oom`` as a probability, ``abstain`` and ``reason``. Networks without shapes are left out.
+            or J and ``<target>_reason`` (why it is a guess, empty where it is none); ``oom`` as a probability;
+            ``reason`` of all targets, and ``abstain`` where there is one. Networks without shapes are left out.
         """
         if networks:
             return replace(self, tables=self.tables.with_networks(networks)).predict(frame)
@@ -150,20 +149,26 @@ class Predictor:
         result = rows.frame.copy()
         if not len(rows):
             return result
+        reasons = {}
         for target, fitted in self.fitted.items():
-            result[target], result[f"{target}_lower"], result[f"{target}_upper"] = fitted.predict(rows)
+            answer = fitted.answer(rows)
+            result[target], result[f"{target}_lower"], result[f"{target}_upper"] = (
+                answer.predicted, answer.lower, answer.upper,
+            )  # fmt: skip
+            result[f"{target}_reason"] = reasons[target] = answer.reasons
             if target == "memory":
-                result["oom"] = fitted.out_of_memory(rows)
-        first = next(iter(self.fitted.values()))
-        result["reason"] = first.abstentions(rows)
+                result["oom"] = answer.out_of_memory
+        result["reason"] = [
+            _joined(dict(zip(reasons, own, strict=True))) for own in zip(*reasons.values(), strict=True)
+        ]
         result["abstain"] = result["reason"] != ""
         return result
 
     def adapt(self, points: pd.DataFrame) -> Predictor:
         """A predictor that has seen a few measured points of a new network or device.
 
-        Each target that the points hold is scaled by the median ratio of measured to predicted, which few points
-        determine; half-way back for one point, less for more, since a single ratio is noisy.
+        Each target that the points hold is corrected in the logarithm, by as much as groups that were left out of
+        the fit deviate (:class:`Deviation`): for the points' own networks, or for the device where it is new.
 
         Args:
             points: configurations as for :meth:`predict`, with measured columns such as ``latency_ms``.
@@ -173,55 +178,16 @@ class Predictor:
         for target, fitted in self.fitted.items():
             column = MEASURES[target][0]
             adapted[target] = (
-                adapt_fitted(fitted, rows, rows.frame[column].to_numpy(float))
-                if column in rows.frame
-                else fitted
+                fitted.adapted(rows, rows.frame[column].to_numpy(float)) if column in rows.frame else fitted
             )
         return replace(self, fitted=adapted)
 
 
-def adapt_fitted(fitted: Fitted, rows: Design, y: np.ndarray) -> Fitted:
-    """One target's predictor, scaled by measured points: see :meth:`Predictor.adapt`."""
-    known = np.isfinite(y) & (y > 0)
-    if not known.any():
-        return fitted
-    ratios = np.log(y[known] / fitted.predict(rows)[0][known])
-    shift = float(np.median(ratios)) * known.sum() / (known.sum() + 0.25)
-    width = fitted.conformal.log_half_width
-    left = max(float(np.median(np.abs(ratios - shift))) * 2.5, width * (1 - known.sum() / (known.sum() + 3)))
-    model = replace(fitted.model, factor=fitted.model.factor * float(np.exp(shift)))
-    return replace(fitted, model=model, conformal=Conformal(left))
-
-
-def transfer_curve(
-    rows: Design, target: str, ks: tuple[int, ...] = (0, 1, 3, 5, 10), repeats: int = 20
-) -> list[dict[str, Any]]:
-    """Error on a network that was held out, after k of its points were measured, for each k.
-
-    Returns:
-        Rows with ``group`` (the network), ``k`` and ``mape`` (%) over the points that were not given.
-    """
-    y = values_of(rows.frame, target)
-    rows, y = rows.rows(np.isfinite(y)), y[np.isfinite(y)]
-    model = rows.frame["model"].to_numpy(str)
-    result = []
-    for name in np.unique(model):
-        if (model == name).all():
-            continue
-        fitted = fit_predictor(rows.rows(model != name), target)
-        held, y_held = rows.rows(model == name), y[model == name]
-        for k in ks:
-            errors = []
-            for repeat in range(repeats if k else 1):
-                given = np.random.default_rng(repeat).permutation(len(y_held))[:k]
-                rest = np.setdiff1d(np.arange(len(y_held)), given)
-                if not len(rest):
-                    continue
-                adapted = adapt_fitted(fitted, held.rows(given), y_held[given]) if k else fitted
-                errors.append(relative_errors_pct(adapted.predict(held.rows(rest))[0], y_held[rest]).mean())
-            if errors:
-                result.append({"group": str(name), "k": k, "mape": float(np.mean(errors))})
-    return result
+def _joined(reasons: Mapping[str, str]) -> str:
+    """Why targets are guesses in one text: where all of them are, the first one's reason; else by target."""
+    if all(reasons.values()):
+        return next(iter(reasons.values()))
+    return "; ".join(f"{target}: {reason}" for target, reason in reasons.items() if reason)
 
 
 def load_predictor(
@@ -248,9 +214,9 @@ def load_predictor(
     fitted, scores = {}, []
     for target, file in files.items():
         loaded, content = load_fitted(file)
-        fitted[target] = loaded if device in loaded.devices else loaded.at_device(device)
+        fitted[target] = loaded if device in loaded.known.devices else loaded.at_device(device)
         scores += content["scores"]
-    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.devices})
+    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.known.devices})
     return Predictor(device, stage, tool, tables or NetworkTables(), fitted, learnt_on, scores)
 
 

@@ -70,17 +70,21 @@ class Forest:
         """Mean over the trees, shape (n,), of features of shape (n, features)."""
         x = np.ascontiguousarray(x, dtype=np.float32)
         result = np.empty(len(x))
-        for start in range(0, len(x), 2048):
-            part = x[start : start + 2048]
-            nodes = np.broadcast_to(self.roots, (len(part), len(self.roots))).copy()
-            rows = np.arange(len(part))[:, None]
+        children = np.stack([self.right, self.left], axis=1).ravel()
+        # Parts whose nodes stay in the processor's cache.
+        for start in range(0, len(x), 512):
+            part = x[start : start + 512]
+            first_value = np.arange(len(part))[:, None] * part.shape[1]
+            nodes = np.broadcast_to(self.roots, (len(part), len(self.roots)))
             while True:
-                goes_left = part[rows, self.feature[nodes]] <= self.threshold[nodes]
-                following = np.where(goes_left, self.left[nodes], self.right[nodes])
+                goes_left = part.ravel().take(first_value + self.feature.take(nodes)) <= self.threshold.take(
+                    nodes
+                )
+                following = children.take(2 * nodes + goes_left)
                 if np.array_equal(following, nodes):
                     break
                 nodes = following
-            result[start : start + 2048] = self.value[nodes].mean(axis=1)
+            result[start : start + 512] = self.value.take(nodes).mean(axis=1)
         return result
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -100,8 +104,6 @@ class CostModel:
     pull: float = 0.0
     trust: float = 1.0
     """How much of the trees' factor is believed, 0-1: as much as helped on groups that were left out."""
-    factor: float = 1.0
-    """What measured points of a new network or device have taught since."""
     recall: Forest | None = None
     """Trees on the logarithm of the value itself. They know nothing beyond what was measured, but follow a target that
     saturates; where there are any, predictions are the geometric mean of theirs and the costs'."""
@@ -110,9 +112,14 @@ class CostModel:
         """The sum of costs alone, shape (n,)."""
         return _with_constant(terms, self.names) @ self.coefficients
 
+    def cost_shares(self, terms: pd.DataFrame) -> pd.DataFrame:
+        """Share of each term in the sum of costs, shape (n, terms)."""
+        parts = _with_constant(terms, self.names) * self.coefficients
+        return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), columns=self.names)
+
     def uncapped(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
         """Predictions without the cap: what memory would be needed if there were enough of it."""
-        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape)) * self.factor
+        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape))
 
     def log_residual(self, shape: pd.DataFrame) -> np.ndarray:
         """The trees' logarithm of what physics leaves, shape (n,)."""
@@ -171,8 +178,7 @@ def fit_cost_model(
         raise ValueError(f"{len(y)} rows to fit on, all values must be above 0")
     cap = float(y.max()) if capped else np.inf
     if len(y) > MOST_ROWS:
-        thinned = np.linspace(0, len(y) - 1, MOST_ROWS).astype(int)
-        kept = np.unique(np.concatenate([thinned, np.flatnonzero(_is_rare(groups))]))
+        kept = thinned(groups, MOST_ROWS)
         terms, shape, y, groups = terms.iloc[kept], shape.iloc[kept], y[kept], groups[kept]
     names = [name for name in prior if name == CONSTANT or name in terms]
     x = _with_constant(terms, names)
@@ -191,7 +197,7 @@ def fit_cost_model(
 
 
 def _grown(x: np.ndarray, y: np.ndarray, trees: int, leaf: int) -> Forest:
-    return Forest.of(ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2).fit(x, y))
+    return Forest.of(ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2 if len(y) > 3000 else 1).fit(x, y))
 
 
 def out_of_group(
@@ -219,10 +225,13 @@ def out_of_group(
     return predictions
 
 
-def _is_rare(groups: np.ndarray) -> np.ndarray:
-    """Rows whose group has fewer than a thousand, shape (n,)."""
+def thinned(groups: np.ndarray, most: int) -> np.ndarray:
+    """Positions of about ``most`` rows, evenly; small groups (fewer than a sixth of that) are kept whole."""
+    if len(groups) <= most:
+        return np.arange(len(groups))
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    return counts[inverse] < 1000
+    rare = np.flatnonzero(counts[inverse] < most / 6)
+    return np.unique(np.concatenate([np.linspace(0, len(groups) - 1, most).astype(int), rare]))
 
 
 def _best_pull(
@@ -281,7 +290,7 @@ def relative_errors_pct(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
 def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A model as plain values and arrays."""
     values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
-              "pull": model.pull, "trust": model.trust, "factor": model.factor}  # fmt: skip
+              "pull": model.pull, "trust": model.trust}  # fmt: skip
     arrays = {"coefficients": model.coefficients}
     for name in FORESTS:
         forest = getattr(model, name)
@@ -296,4 +305,4 @@ def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Cos
                for name in FORESTS if values[f"has_{name}"]}  # fmt: skip
     cap = np.inf if values["cap"] is None else float(values["cap"])
     return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forests.get("forest"), cap,
-                     float(values["pull"]), float(values["trust"]), float(values["factor"]), forests.get("recall"))  # fmt: skip
+                     float(values["pull"]), float(values["trust"]), forests.get("recall"))  # fmt: skip

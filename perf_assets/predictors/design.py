@@ -86,6 +86,7 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
             wiring = operations(arrays)
             memory = memory_terms(wiring, float(arrays["params"].sum()), batch, str(stage))
             costs = sizes | device | join_terms(wiring, batch) | memory
+        costs |= {name: np.full(len(batch), share) for name, share in work_shares(arrays).items()}
         peer: dict[str, np.ndarray] = {}
         if with_peer and not staged:
             peer = analytic.perf4sight_features({**arrays}, batch, str(stage))  # ty: ignore[invalid-argument-type]
@@ -108,6 +109,21 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
     )
     kept = frame.loc[np.sort(order)].reset_index(drop=True)
     return Design(kept, terms.fillna(0.0), shape.fillna(0.0), peer, skipped)
+
+
+def work_shares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """What of a network no term of cost speaks for, 0-1: shares that tell whether a predictor may be asked about it.
+
+    ``share_linear`` of the multiply-accumulates is done by linear layers; ``share_unknown``, of those or of the
+    elements written, by operations of unknown kind (attention, activations other than ReLU, 3-D convolutions).
+    """
+    macs, elements = np.nan_to_num(arrays["macs"]), np.nan_to_num(arrays["out_elements"])
+    unknown = arrays["kind"] == "other"
+    all_macs, all_elements = max(macs.sum(), 1.0), max(elements.sum(), 1.0)
+    return {
+        "share_linear": float(macs[arrays["kind"] == "linear"].sum() / all_macs),
+        "share_unknown": float(max(macs[unknown].sum() / all_macs, elements[unknown].sum() / all_elements)),
+    }
 
 
 def shape_features(

@@ -51,7 +51,8 @@ def _rows(
     part["predicted"] = predicted[target]
     part["lower"] = predicted.get(f"{target}_lower", pd.Series(np.nan, index=predicted.index))
     part["upper"] = predicted.get(f"{target}_upper", pd.Series(np.nan, index=predicted.index))
-    part["abstain"], part["reason"] = predicted["abstain"], predicted["reason"]
+    part["reason"] = predicted["memory_reason" if target == "oom" else f"{target}_reason"]
+    part["abstain"] = part["reason"] != ""
     part["was_measured"] = np.isfinite(measured.to_numpy(float))
     part = part.assign(target=target, unit=unit, snapshot=snapshot).astype(object)
     part = part.where(part.notna(), None)

@@ -18,12 +18,26 @@ from perf_assets.predictors.baselines import baselines_of
 from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.cost_model import SEED, relative_errors_pct
 from perf_assets.predictors.design import Design
-from perf_assets.predictors.predictor import OURS, Fitted, fit_predictor, snapshot_of, values_of
+from perf_assets.predictors.predictor import (
+    OURS,
+    Fitted,
+    fit_predictor,
+    group_names,
+    places,
+    snapshot_of,
+    values_of,
+)
 
 CONFIG_NETWORK = "resnet50"
 CONFIG_LEVELS_PCT = (0, 30, 50, 70, 90)
 """The split that perf4sight ships: one network, these pruning levels train, its others are tested."""
 MIN_ROWS = 20
+POINTS = (0, 1, 3, 5, 10)
+REPEATS = 20
+"""Measured points of something new after which transfer is scored, and how often they are drawn at random."""
+GROUPED_SPLITS = ("leave_one_network_out", "leave_one_device_out", "unseen_pruning_level", "config")
+TRANSFER = {"leave_one_network_out": "transfer_to_network", "leave_one_device_out": "transfer_to_device"}
+"""Split by which something is held out → split that scores it after some of its points were measured."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +169,9 @@ def score_target(
         fit: how ours is fitted; tests put in broken ones.
 
     Returns:
-        Rows of ``predictor_scores``; several folds of one split also as group ``all``.
+        Rows of ``predictor_scores``; several folds of one split also as group ``all``. In the splits of
+        ``TRANSFER`` the group is ``k=<points>``: errors of ours on what was held out after that many of its points,
+        drawn at random, were measured, on the rows that were not.
     """
     y_all = values_of(design.frame, target)
     known = np.isfinite(y_all)
@@ -167,39 +183,63 @@ def score_target(
     tool = str(design.frame["tool"].iloc[0]) if "tool" in design.frame else "ai3"
     stage = str(design.frame["stage"].iloc[0]) if "stage" in design.frame else "inference"
     held_by: dict[tuple[str, str, str], list[tuple[str, _Held]]] = {}
+    transferred: dict[tuple[str, str, str], list[_Held]] = {}
     for fold in folds(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
         if len(train) < MIN_ROWS and fold.split != "config":
             continue
-        methods = {OURS: _ours(train, held, y_held, target, fold.grouped_by, fit)}
+        fitted = _fitted(train, held, target, fold.grouped_by, fit)
+        methods = {OURS: _ours(fitted, held, y_held)}
         for name, method in baselines_of(target, tool).items():
             methods[name] = _Held(y_held, method(train, held, y_train))
         scored_device = fold.group if fold.grouped_by == "device" else device
+        if fold.split in TRANSFER and target in MEASURES:
+            for k, after in _after_points(fitted, held, y_held):
+                transferred.setdefault((scored_device, TRANSFER[fold.split], f"k={k}"), []).append(after)
         for name, result in methods.items():
             held_by.setdefault((scored_device, fold.split, name), []).append((fold.group, result))
-    rows = []
+    common = {"target": target, "stage": stage, "snapshot": snapshot}
+    rows = [
+        common
+        | {"device": name, "method": OURS, "split": split, "group": group, **_Held.joined(parts).score()}
+        for (name, split, group), parts in transferred.items()
+    ]
     for (scored_device, split, method), parts in held_by.items():
-        base = {
-            "target": target,
-            "device": scored_device,
-            "stage": stage,
-            "method": method,
-            "split": split,
-            "snapshot": snapshot,
-        }
+        base = common | {"device": scored_device, "method": method, "split": split}
         rows += [base | {"group": group, **result.score()} for group, result in parts if len(parts) > 1]
         rows.append(base | {"group": "all", **_Held.joined([result for _, result in parts]).score()})
     return rows
 
 
-def _ours(train: Design, held: Design, y_held: np.ndarray, target: str, grouped_by: str, fit: Fit) -> _Held:
+def _fitted(train: Design, held: Design, target: str, grouped_by: str, fit: Fit) -> Fitted:
     fitted = fit(train, target, grouped_by)
-    if grouped_by == "device":
-        fitted = fitted.at_device(str(held.frame["device"].iloc[0]))
-    predicted, lower, upper = fitted.predict(held)
-    abstain = np.array([bool(reason) for reason in fitted.abstentions(held)])
-    return _Held(y_held, predicted, lower, upper, abstain)
+    return fitted.at_device(str(held.frame["device"].iloc[0])) if grouped_by == "device" else fitted
+
+
+def _ours(fitted: Fitted, held: Design, y_held: np.ndarray) -> _Held:
+    answer = fitted.answer(held)
+    abstain = np.array([bool(reason) for reason in answer.reasons])
+    return _Held(y_held, answer.predicted, answer.lower, answer.upper, abstain)
+
+
+def _after_points(fitted: Fitted, held: Design, y_held: np.ndarray) -> Iterator[tuple[int, _Held]]:
+    """Held-out predictions after k points of what is new were measured, for each k and each random choice of points."""
+    needed, at = fitted.needed(held), places(held.shape)
+    ratios, told = fitted.ratios(y_held, needed)
+    [kind] = np.unique(fitted.kinds(held.frame))
+    if kind not in fitted.deviations:
+        return
+    names = group_names(held.frame, kind)
+    for k in POINTS:
+        for repeat in range(REPEATS if k else 1):
+            chosen = np.random.default_rng(repeat).permutation(len(y_held))
+            given, rest = chosen[:k], chosen[k:]
+            if not len(rest):
+                continue
+            given = given[told[given]]
+            deviation = fitted.deviations[kind].given(at[given], ratios[given], names[given])
+            yield k, _Held(y_held[rest], *fitted.interval(needed[rest], *deviation.at(at[rest], names[rest])))
 
 
 def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[dict[str, Any]]:
