@@ -21,7 +21,7 @@ from perf_assets.predictors.cost_model import CostModel, model_of, state_of
 from perf_assets.predictors.intervals import Conformal, Hull
 from perf_assets.predictors.predictor import Fitted
 
-FORMAT = 1
+FORMAT = 2
 _LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
 
 
@@ -37,6 +37,8 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     values, arrays = state_of(fitted.model)
+    time_values, time_arrays = state_of(fitted.time) if fitted.time else (None, {})
+    arrays |= {f"time_{key}": array for key, array in time_arrays.items()}
     arrays |= {"hull_low": fitted.hull.low, "hull_high": fitted.hull.high}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{key: np.asarray(array) for key, array in arrays.items()})
@@ -46,6 +48,8 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
         "unit": fitted.unit,
         "snapshot": fitted.snapshot,
         "model": values,
+        "time": time_values,
+        "networks": list(fitted.networks),
         "hull": {"features": fitted.hull.features, "algorithms": fitted.hull.algorithms},
         "log_half_width": _finite(fitted.conformal.log_half_width),
         "limit_mib": _finite(fitted.limit),
@@ -84,6 +88,10 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {key: loaded[key] for key in loaded.files}
     model: CostModel = model_of(content["model"], arrays)
+    time = None
+    if content["time"] is not None:
+        own = {key.removeprefix("time_"): array for key, array in arrays.items() if key.startswith("time_")}
+        time = model_of(content["time"], own)
     if len(model.names) != len(model.coefficients) or len(content["hull"]["features"]) != len(
         arrays["hull_low"]
     ):
@@ -95,6 +103,7 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
     fitted = Fitted(
         content["target"], content["unit"], model, Conformal(np.nan if width is None else width), hull,
         content["snapshot"], np.inf if limit is None else limit, content["limit_spread"],
+        tuple(content["networks"]), time,
     )  # fmt: skip
     return fitted, content
 

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.optimize import nnls
 from sklearn.ensemble import ExtraTreesRegressor
 
-from perf_assets.predictors.terms.common import CONSTANT, Prior
+from perf_assets.predictors.terms.common import CONSTANT, FAMILY_DOUBT, Prior
 
 TREES = 300
 SEED = 0
@@ -97,7 +97,8 @@ class CostModel:
     cap: float = np.inf
     pull: float = 0.0
     trust: float = 1.0
-    """How much of the trees' factor is believed, 0-1: as much as helped on groups that were left out."""
+    """How much of the trees' factor is believed of what was not learnt from, 0-1: as much as helped on groups that
+    were left out."""
     factor: float = 1.0
     """What measured points of a new network or device have taught since."""
 
@@ -105,9 +106,15 @@ class CostModel:
         """The sum of costs alone, shape (n,)."""
         return _with_constant(terms, self.names) @ self.coefficients
 
-    def uncapped(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
-        """Predictions without the cap: what memory would be needed if there were enough of it."""
-        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape)) * self.factor
+    def uncapped(
+        self, terms: pd.DataFrame, shape: pd.DataFrame, familiar: np.ndarray | bool = False
+    ) -> np.ndarray:
+        """Predictions without the cap: what memory would be needed if there were enough of it.
+
+        ``familiar`` says of which rows, shape (n,), the group was learnt from: there trees are believed wholly.
+        """
+        trust = np.where(familiar, 1.0, self.trust)
+        return self.physics(terms) * np.exp(trust * self.log_residual(shape)) * self.factor
 
     def log_residual(self, shape: pd.DataFrame) -> np.ndarray:
         """The trees' logarithm of what physics leaves, shape (n,)."""
@@ -115,9 +122,11 @@ class CostModel:
             return np.zeros(len(shape))
         return self.forest.predict(shape[self.features].to_numpy())
 
-    def predict(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
-        """Predictions in the target's unit, shape (n,)."""
-        return np.minimum(self.uncapped(terms, shape), self.cap)
+    def predict(
+        self, terms: pd.DataFrame, shape: pd.DataFrame, familiar: np.ndarray | bool = False
+    ) -> np.ndarray:
+        """Predictions in the target's unit, shape (n,); see :meth:`uncapped`."""
+        return np.minimum(self.uncapped(terms, shape, familiar), self.cap)
 
 
 def fit_cost_model(
@@ -199,6 +208,11 @@ def out_of_group(
     return predictions
 
 
+def balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+    """Mean absolute logarithmic error, each group weighing the same."""
+    return float(pd.Series(np.abs(np.log(predicted / y))).groupby(groups).mean().mean())
+
+
 def _is_rare(groups: np.ndarray) -> np.ndarray:
     """Rows whose group has fewer than a thousand, shape (n,)."""
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
@@ -217,7 +231,7 @@ def _best_pull(
             costs = _fit_costs(x[train], y[train], groups[train], expected, families, pull)
             return lambda held: x[held] @ costs
 
-        return float(np.mean(np.abs(np.log(out_of_group(fit, groups) / y))))
+        return balanced_error(out_of_group(fit, groups), y, groups)
 
     errors = {strength: error(strength) for strength in PULLS}
     # Two groups judge poorly: of the pulls that do about as well by them, the strongest.
@@ -232,19 +246,20 @@ def _fit_costs(
     weight = np.sqrt(1 / counts[inverse] / len(counts))
     relative = x * expected / y[:, None] * weight[:, None]
 
-    def drawn(columns: np.ndarray, towards: np.ndarray, strength: float) -> np.ndarray:
+    def drawn(columns: np.ndarray, towards: np.ndarray, strength: np.ndarray) -> np.ndarray:
         """Non-negative scales of the columns, drawn towards ``towards``."""
-        pulled = np.vstack([columns * towards, strength * np.eye(len(towards))])
-        solution, _ = nnls(pulled, np.concatenate([weight, np.full(len(towards), strength)]))
+        pulled = np.vstack([columns * towards, np.diag(strength)])
+        solution, _ = nnls(pulled, np.concatenate([weight, strength]))
         return solution * towards
 
-    everything = drawn(relative.sum(axis=1, keepdims=True), np.ones(1), SCALE_PULL)
+    everything = drawn(relative.sum(axis=1, keepdims=True), np.ones(1), np.array([SCALE_PULL]))
     names = list(dict.fromkeys(families.tolist()))
+    doubt = np.array([FAMILY_DOUBT.get(name, 1.0) for name in names])
     by_family = np.stack([relative[:, families == name].sum(axis=1) for name in names], axis=1)
-    scales = drawn(by_family, np.full(len(names), everything[0]), FAMILY_PULL)
+    scales = drawn(by_family, np.full(len(names), everything[0]), FAMILY_PULL / doubt)
     # A family that the rows speak against keeps a twentieth, so that a network full of it is not free.
     towards = np.array([max(scales[names.index(family)], everything[0] / 20) for family in families])
-    return drawn(relative, towards, pull) * expected
+    return drawn(relative, towards, pull / doubt[[names.index(family) for family in families]]) * expected
 
 
 def _with_constant(terms: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
-from perf_assets.predictors.cost_model import PULLS, CostModel, fit_cost_model, out_of_group
+from perf_assets.predictors.cost_model import PULLS, CostModel, balanced_error, fit_cost_model, out_of_group
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.intervals import Conformal, Hull
 from perf_assets.predictors.terms.common import CONSTANT, Prior
 from perf_assets.predictors.terms.priors import prior_of
+from perf_assets.predictors.terms.staged import TIME
 
 OURS = "perf_assets"
 TRUSTS = (1.0, 0.5, 0.0)
@@ -60,6 +61,18 @@ def expected_costs(design: Design, target: str) -> tuple[pd.DataFrame, Prior]:
     return pd.DataFrame(columns, index=design.terms.index), {name: families[name] for name in columns}
 
 
+def with_time(design: Design, time: CostModel, familiar: np.ndarray) -> Design:
+    """The design with predicted latencies as a further term, which energy is proportional to.
+
+    Args:
+        design: rows.
+        time: cost model of their latency.
+        familiar: rows whose network it was fitted to, shape (n,).
+    """
+    latency_ms = time.predict(expected_costs(design, "latency")[0], design.shape, familiar)
+    return replace(design, terms=design.terms.assign(**{TIME: latency_ms}))
+
+
 @dataclass
 class Fitted:
     """A fitted predictor of one target."""
@@ -73,11 +86,18 @@ class Fitted:
     limit: float = np.inf
     limit_spread: float = 0.1
     """Of memory: predictions above this ran out of memory, and how sharp that limit is (relative)."""
+    networks: tuple[str, ...] = ()
+    """Networks whose rows were learnt from and of which the trees are believed wholly."""
+    time: CostModel | None = None
+    """Of energy that follows from latency: the model of that."""
 
     def predict(self, design: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predictions with lower and upper end of their 90 % interval, in ``unit``, shape (n,) each."""
+        familiar = design.frame["model"].isin(self.networks).to_numpy()
+        if self.time is not None:
+            design = with_time(design, self.time, familiar)
         costs, _ = expected_costs(design, self.target)
-        predicted = self.model.predict(costs, design.shape)
+        predicted = self.model.predict(costs, design.shape, familiar)
         lower, upper = self.conformal.interval(predicted)
         return predicted, lower, upper
 
@@ -128,21 +148,32 @@ def fit_predictor(
     """
     y = values_of(design.frame, target)
     groups = _groups(design.frame, grouped_by)
-    costs, families = expected_costs(design, target)
+    staged = _is_staged(design.frame)
     capped = target.startswith("memory")
     options: dict[str, Any] = {} if trees is None else {"trees": trees}
+    few_trees = {"trees": min(CALIBRATION_TREES, options.get("trees", CALIBRATION_TREES))}
+    time = None
+    if staged and target == "energy":
+        timed = np.isfinite(values_of(design.frame, "latency"))
+        time = fit_predictor(design.rows(timed), "latency", grouped_by, trees=trees).model
+        design = with_time(design, time, np.ones(len(design), dtype=bool))
+    costs, families = expected_costs(design, target)
     # Other pruning levels of networks that were measured: the rows determine the costs, nothing is to be guessed.
     pull = PULLS[0] if grouped_by == "pruning_ratio" else None
     model = fit_cost_model(costs, design.shape, y, groups, families, capped=capped, pull=pull, **options)
 
     def fit(train: np.ndarray):
+        terms = costs
+        if time is not None:
+            # What energy follows from must not have seen the group either.
+            part_time = _refitted(time, design.rows(train), groups[train], **few_trees)
+            terms, _ = expected_costs(with_time(design, part_time, train), target)
         part = fit_cost_model(
-            costs[train], design.shape[train], y[train], groups[train], families,
-            capped=capped, pull=model.pull, trees=min(CALIBRATION_TREES, options.get("trees", CALIBRATION_TREES)),
+            terms[train], design.shape[train], y[train], groups[train], families, capped=capped, pull=model.pull, **few_trees
         )  # fmt: skip
         # Physics, what the trees add to its logarithm, and the cap, for each held-out row.
         return lambda held: np.column_stack(
-            [part.physics(costs[held]), part.log_residual(design.shape[held]), np.full(held.sum(), part.cap)]
+            [part.physics(terms[held]), part.log_residual(design.shape[held]), np.full(held.sum(), part.cap)]
         )
 
     left_out = out_of_group(fit, groups)
@@ -150,21 +181,35 @@ def fit_predictor(
     if left_out.ndim == 2:
         physics, residual, cap = left_out.T
         predictions = {trust: np.minimum(physics * np.exp(trust * residual), cap) for trust in TRUSTS}
-        # Few groups make a noisy judge: trees are believed unless they clearly did harm.
-        harm = {trust: _balanced_error(predictions[trust], y, groups) for trust in TRUSTS}
+        harm = {trust: balanced_error(predictions[trust], y, groups) for trust in TRUSTS}
         best = min(TRUSTS, key=lambda trust: harm[trust])
-        model.trust = best if harm[best] < 0.8 * harm[1.0] else 1.0
+        # Few groups make a noisy judge: where known networks are judged with it, trees are believed unless they
+        # clearly did harm.
+        model.trust = best if staged or harm[best] < 0.8 * harm[1.0] else 1.0
         conformal = Conformal.calibrate(predictions[model.trust], y, groups)
     algorithms = design.frame["algorithm"]
     unit = MEASURES["latency" if target == "layer_latency" else target][1]
+    networks = tuple(sorted(set(design.frame["model"].astype(str)))) if staged else ()
     return Fitted(
-        target, unit, model, conformal, Hull.of(design.shape, algorithms), snapshot_of(design, target)
+        target, unit, model, conformal, Hull.of(design.shape, algorithms), snapshot_of(design, target),
+        networks=networks, time=time,
+    )  # fmt: skip
+
+
+def _is_staged(frame: pd.DataFrame) -> bool:
+    """Whether the host stages the rows' convolutions, as those of all timed layers."""
+    return "tool" in frame and family_of(str(frame["tool"].iloc[0])) == "host_staged"
+
+
+def _refitted(time: CostModel, design: Design, groups: np.ndarray, trees: int) -> CostModel:
+    """The model of latency fitted to other rows."""
+    y = values_of(design.frame, "latency")
+    known = np.isfinite(y)
+    costs, families = expected_costs(design, "latency")
+    part = fit_cost_model(
+        costs[known], design.shape[known], y[known], groups[known], families, pull=time.pull, trees=trees
     )
-
-
-def _balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
-    """Mean absolute logarithmic error, each group weighing the same."""
-    return float(pd.Series(np.abs(np.log(predicted / y))).groupby(groups).mean().mean())
+    return replace(part, trust=time.trust)
 
 
 def _groups(frame: pd.DataFrame, grouped_by: str) -> np.ndarray:
