@@ -29,6 +29,7 @@ MOST_ROWS = 6000
 """More rows are thinned evenly: neighbouring input sizes teach the same. Small groups are kept whole."""
 FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
+SMALL_GROUP = 0.05
 
 
 @dataclass
@@ -146,7 +147,7 @@ def fit_cost_model(
         terms: terms of cost, shape (n, terms), each 0 or more.
         shape: scale-free features, shape (n, features).
         y: measured values above 0, shape (n,).
-        groups: what each row belongs to (its network); groups weigh the same whatever their size.
+        groups: what each row belongs to (its network); groups weigh the same, see :func:`row_weights`.
         prior: the terms to use and what to expect of them.
         capped: predict no more than the largest measured value (memory cannot exceed the device's).
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
@@ -208,9 +209,26 @@ def out_of_group(
     return predictions
 
 
+def row_weights(groups: np.ndarray) -> np.ndarray:
+    """Weights of rows under which groups weigh the same, shape (n,), sum 1.
+
+    A group with fewer than a twentieth of the largest group's rows weighs less, in proportion: a handful of rows
+    must not count as much as hundreds.
+    """
+    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    share = np.minimum(1, counts / (SMALL_GROUP * counts.max()))
+    return (share / share.sum() / counts)[inverse]
+
+
+def large_groups(groups: np.ndarray) -> int:
+    """How many groups weigh in full, see :func:`row_weights`."""
+    _, counts = np.unique(groups.astype(str), return_counts=True)
+    return int((counts >= SMALL_GROUP * counts.max()).sum())
+
+
 def balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
-    """Mean absolute logarithmic error, each group weighing the same."""
-    return float(pd.Series(np.abs(np.log(predicted / y))).groupby(groups).mean().mean())
+    """Mean absolute logarithmic error, groups weighing as in :func:`row_weights`."""
+    return float(np.abs(np.log(predicted / y)) @ row_weights(groups))
 
 
 def _is_rare(groups: np.ndarray) -> np.ndarray:
@@ -242,8 +260,7 @@ def _best_pull(
 def _fit_costs(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray, pull: float
 ) -> np.ndarray:
-    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    weight = np.sqrt(1 / counts[inverse] / len(counts))
+    weight = np.sqrt(row_weights(groups))
     relative = x * expected / y[:, None] * weight[:, None]
 
     def drawn(columns: np.ndarray, towards: np.ndarray, strength: np.ndarray) -> np.ndarray:

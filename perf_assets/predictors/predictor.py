@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
-from perf_assets.predictors.cost_model import PULLS, CostModel, balanced_error, fit_cost_model, out_of_group
+from perf_assets.predictors.cost_model import (
+    PULLS,
+    CostModel,
+    balanced_error,
+    fit_cost_model,
+    large_groups,
+    out_of_group,
+)
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.intervals import Conformal, Hull
 from perf_assets.predictors.terms.common import CONSTANT, Prior
@@ -160,6 +167,10 @@ def fit_predictor(
     costs, families = expected_costs(design, target)
     # Other pruning levels of networks that were measured: the rows determine the costs, nothing is to be guessed.
     pull = PULLS[0] if grouped_by == "pruning_ratio" else None
+    # Leaving one of two networks out leaves one, and that cannot tell what is its own from what is common.
+    no_judge = staged and large_groups(groups) < 3
+    if no_judge:
+        pull = PULLS[-1]
     model = fit_cost_model(costs, design.shape, y, groups, families, capped=capped, pull=pull, **options)
 
     def fit(train: np.ndarray):
@@ -186,6 +197,9 @@ def fit_predictor(
         # Few groups make a noisy judge: where known networks are judged with it, trees are believed unless they
         # clearly did harm.
         model.trust = best if staged or harm[best] < 0.8 * harm[1.0] else 1.0
+        if no_judge and target != "layer_latency":
+            # All rows of a network have much the same features, which name it; its layers differ.
+            model.trust = 0.0
         conformal = Conformal.calibrate(predictions[model.trust], y, groups)
     algorithms = design.frame["algorithm"]
     unit = MEASURES["latency" if target == "layer_latency" else target][1]
