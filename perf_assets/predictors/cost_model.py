@@ -30,6 +30,7 @@ MOST_ROWS = 6000
 FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
 SMALL_GROUP = 0.05
+"""Groups with fewer than this share of the largest group's rows are small."""
 
 
 @dataclass
@@ -212,23 +213,23 @@ def out_of_group(
 def row_weights(groups: np.ndarray) -> np.ndarray:
     """Weights of rows under which groups weigh the same, shape (n,), sum 1.
 
-    A group with fewer than a twentieth of the largest group's rows weighs less, in proportion: a handful of rows
-    must not count as much as hundreds.
+    A group with fewer than a twentieth of the largest group's rows weighs less, in proportion: a handful must not
+    count as much as hundreds.
     """
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     share = np.minimum(1, counts / (SMALL_GROUP * counts.max()))
     return (share / share.sum() / counts)[inverse]
 
 
-def large_groups(groups: np.ndarray) -> int:
-    """How many groups weigh in full, see :func:`row_weights`."""
-    _, counts = np.unique(groups.astype(str), return_counts=True)
-    return int((counts >= SMALL_GROUP * counts.max()).sum())
+def in_large_groups(groups: np.ndarray) -> np.ndarray:
+    """Rows of groups that weigh in full, see :func:`row_weights`: a mask of shape (n,)."""
+    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    return (counts >= SMALL_GROUP * counts.max())[inverse]
 
 
 def balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
-    """Mean absolute logarithmic error, groups weighing as in :func:`row_weights`."""
-    return float(np.abs(np.log(predicted / y)) @ row_weights(groups))
+    """Mean absolute logarithmic error, each group weighing the same."""
+    return float(pd.Series(np.abs(np.log(predicted / y))).groupby(groups).mean().mean())
 
 
 def _is_rare(groups: np.ndarray) -> np.ndarray:

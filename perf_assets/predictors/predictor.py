@@ -15,7 +15,7 @@ from perf_assets.predictors.cost_model import (
     CostModel,
     balanced_error,
     fit_cost_model,
-    large_groups,
+    in_large_groups,
     out_of_group,
 )
 from perf_assets.predictors.design import Design
@@ -168,10 +168,23 @@ def fit_predictor(
     # Other pruning levels of networks that were measured: the rows determine the costs, nothing is to be guessed.
     pull = PULLS[0] if grouped_by == "pruning_ratio" else None
     # Leaving one of two networks out leaves one, and that cannot tell what is its own from what is common.
-    no_judge = staged and large_groups(groups) < 3
+    no_judge = staged and len(np.unique(groups[in_large_groups(groups)])) < 3
     if no_judge:
         pull = PULLS[-1]
-    model = fit_cost_model(costs, design.shape, y, groups, families, capped=capped, pull=pull, **options)
+
+    def telling(train: np.ndarray) -> np.ndarray:
+        """Of a mask of rows, those to fit to."""
+        if time is None:
+            return train
+        # A handful of short runs lies within what a power sensor averages over: it tells time, not energy.
+        told = train.copy()
+        told[train] = in_large_groups(groups[train])
+        return told
+
+    own = telling(np.ones(len(y), dtype=bool))
+    model = fit_cost_model(
+        costs[own], design.shape[own], y[own], groups[own], families, capped=capped, pull=pull, **options
+    )
 
     def fit(train: np.ndarray):
         terms = costs
@@ -179,8 +192,9 @@ def fit_predictor(
             # What energy follows from must not have seen the group either.
             part_time = _refitted(time, design.rows(train), groups[train], **few_trees)
             terms, _ = expected_costs(with_time(design, part_time, train), target)
+        own = telling(train)
         part = fit_cost_model(
-            terms[train], design.shape[train], y[train], groups[train], families, capped=capped, pull=model.pull, **few_trees
+            terms[own], design.shape[own], y[own], groups[own], families, capped=capped, pull=model.pull, **few_trees
         )  # fmt: skip
         # Physics, what the trees add to its logarithm, and the cap, for each held-out row.
         return lambda held: np.column_stack(
@@ -203,7 +217,7 @@ def fit_predictor(
         conformal = Conformal.calibrate(predictions[model.trust], y, groups)
     algorithms = design.frame["algorithm"]
     unit = MEASURES["latency" if target == "layer_latency" else target][1]
-    networks = tuple(sorted(set(design.frame["model"].astype(str)))) if staged else ()
+    networks = tuple(sorted(set(design.frame["model"][own].astype(str)))) if staged else ()
     return Fitted(
         target, unit, model, conformal, Hull.of(design.shape, algorithms), snapshot_of(design, target),
         networks=networks, time=time,

@@ -138,7 +138,8 @@ def _workspace_mib(
     images, filters = points * batch * tiles * (i + o), points * o * e
     if algorithm == "gemm":
         images = batch * e * k**2 * m**2
-    return tuple(np.where(k > 1, floats * MIB_PER_FLOAT, 0.0) for floats in (images, filters))
+    spatial = np.where(k > 1, MIB_PER_FLOAT, 0.0)
+    return images * spatial, filters * spatial
 
 
 def staged_prior(facts: Device) -> Prior:
