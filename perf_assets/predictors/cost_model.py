@@ -218,7 +218,7 @@ def row_weights(groups: np.ndarray) -> np.ndarray:
     """
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     share = np.minimum(1, counts / (SMALL_GROUP * counts.max()))
-    return (share / share.sum() / counts)[inverse]
+    return (share / counts / share.sum())[inverse]
 
 
 def in_large_groups(groups: np.ndarray) -> np.ndarray:
