@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from perf_assets.predictors.cost_model import CostModel, model_of, state_of
+from perf_assets.predictors.cost_model import Belief, model_of, state_of
 from perf_assets.predictors.intervals import Deviation
 from perf_assets.predictors.known import Known
 from perf_assets.predictors.predictor import Fitted
 
 FORMAT = 2
+_TIME = "time_"
+"""Prefix of the arrays of a predictor inside another."""
 _DEVIATION = ("half_width", "spread_factor", "offset", "local", "noise", "length")
 _LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
 
@@ -39,22 +41,12 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
         The JSON file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    values, arrays = state_of(fitted.model)
+    values, arrays = _state(fitted)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{key: np.asarray(array) for key, array in arrays.items()})
     content = {
         "format": FORMAT,
-        "target": fitted.target,
-        "unit": fitted.unit,
-        "snapshot": fitted.snapshot,
-        "model": values,
-        "known": asdict(fitted.known),
-        "deviations": {
-            kind: {name: getattr(deviation, name) for name in _DEVIATION}
-            for kind, deviation in fitted.deviations.items()
-        },
-        "limit_mib": _finite(fitted.limit),
-        "limit_spread": fitted.limit_spread,
+        **values,
         "versions": {library: version(library) for library in _LIBRARIES},
         "scores": scores or [],
         "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
@@ -88,16 +80,49 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
         raise ArtifactError(f"{file.with_suffix('.npz')} is not what {file.name} was written with")
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {key: loaded[key] for key in loaded.files}
-    model: CostModel = model_of(content["model"], arrays)
-    if len(model.names) != len(model.coefficients):
+    fitted = _fitted(content, arrays)
+    if len(fitted.model.names) != len(fitted.model.coefficients):
         raise ArtifactError(f"{file}: names and arrays do not agree")
-    deviations = {kind: Deviation(**values) for kind, values in content["deviations"].items()}
-    limit = content["limit_mib"]
-    fitted = Fitted(
-        content["target"], content["unit"], model, deviations, Known(**content["known"]),
-        content["snapshot"], np.inf if limit is None else limit, content["limit_spread"],
-    )  # fmt: skip
     return fitted, content
+
+
+def _state(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A predictor as plain values and arrays; that of latency, which energy follows from, inside that of energy."""
+    model, arrays = state_of(fitted.model)
+    values: dict[str, Any] = {
+        "target": fitted.target,
+        "unit": fitted.unit,
+        "snapshot": fitted.snapshot,
+        "model": model,
+        "known": asdict(fitted.known),
+        "beliefs": {kind: asdict(belief) for kind, belief in fitted.beliefs.items()},
+        "deviations": {
+            kind: {name: getattr(deviation, name) for name in _DEVIATION}
+            for kind, deviation in fitted.deviations.items()
+        },
+        "limit_mib": _finite(fitted.limit),
+        "limit_spread": fitted.limit_spread,
+        "time": None,
+    }
+    if fitted.time is not None:
+        values["time"], inner = _state(fitted.time)
+        arrays |= {f"{_TIME}{key}": array for key, array in inner.items()}
+    return values, arrays
+
+
+def _fitted(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fitted:
+    """The predictor back from what :func:`_state` gave."""
+    time = None
+    if values["time"] is not None:
+        inner = {key.removeprefix(_TIME): array for key, array in arrays.items() if key.startswith(_TIME)}
+        time = _fitted(values["time"], inner)
+    beliefs = {kind: Belief(**belief) for kind, belief in values["beliefs"].items()}
+    deviations = {kind: Deviation(**deviation) for kind, deviation in values["deviations"].items()}
+    limit = np.inf if values["limit_mib"] is None else values["limit_mib"]
+    return Fitted(
+        values["target"], values["unit"], model_of(values["model"], arrays), beliefs, deviations, Known(**values["known"]),
+        values["snapshot"], limit, values["limit_spread"], time,
+    )  # fmt: skip
 
 
 def _digest(content: dict[str, Any]) -> str:

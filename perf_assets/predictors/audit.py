@@ -11,8 +11,9 @@ from perf_assets.predictors.bundle import domains, rows_of
 from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.evaluate import GROUPED_SPLITS, MIN_ROWS, Fit, folds, leaks, shuffled_target_score
+from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.networks import NetworkTables
-from perf_assets.predictors.predictor import OURS, fit_predictor, values_of
+from perf_assets.predictors.predictor import OURS, values_of
 
 SHUFFLED_FACTOR = 1.5
 """Shuffled training values must make errors at least this much larger."""

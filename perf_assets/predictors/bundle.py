@@ -15,9 +15,11 @@ from perf_assets.predictors.configurations import MEASURES, complete_keys
 from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.devices import DEVICES_FILE, devices
 from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
+from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.layers import layer_design
 from perf_assets.predictors.networks import NetworkTables
-from perf_assets.predictors.predictor import Fitted, fit_predictor, values_of
+from perf_assets.predictors.novelty import WITHIN_DEVICE
+from perf_assets.predictors.predictor import Fitted, values_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,8 +81,8 @@ def fit_targets(
             if known.sum() < MIN_ROWS:
                 continue
             rows = score_target(everything, target, device)
-            grouped_by = "device" if device == ANY_DEVICE else "model"
-            fitted = fit_predictor(everything.rows(known), target, grouped_by)
+            new = ("device",) if device == ANY_DEVICE else WITHIN_DEVICE
+            fitted = fit_predictor(everything.rows(known), target, new)
             if target == "memory" and device != ANY_DEVICE:
                 rows += score_oom(everything, device)
                 fitted = fitted.with_limit(everything)

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.optimize import nnls
 from sklearn.ensemble import ExtraTreesRegressor
 
-from perf_assets.predictors.terms.common import CONSTANT, Prior
+from perf_assets.predictors.terms.common import CONSTANT, FAMILY_DOUBT, Prior
 
 TREES = 300
 SEED = 0
@@ -31,6 +31,8 @@ FORESTS = ("forest", "recall")
 """Forests of a cost model, by the names of its attributes."""
 FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
+SMALL_GROUP = 0.05
+"""Groups with fewer than this share of the largest group's rows are small."""
 
 
 @dataclass
@@ -102,11 +104,9 @@ class CostModel:
     forest: Forest | None
     cap: float = np.inf
     pull: float = 0.0
-    trust: float = 1.0
-    """How much of the trees' factor is believed, 0-1: as much as helped on groups that were left out."""
     recall: Forest | None = None
     """Trees on the logarithm of the value itself. They know nothing beyond what was measured, but follow a target that
-    saturates; where there are any, predictions are the geometric mean of theirs and the costs'."""
+    saturates."""
 
     def physics(self, terms: pd.DataFrame) -> np.ndarray:
         """The sum of costs alone, shape (n,)."""
@@ -117,32 +117,56 @@ class CostModel:
         parts = _with_constant(terms, self.names) * self.coefficients
         return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), columns=self.names)
 
-    def uncapped(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
+    def parts(self, terms: pd.DataFrame, shape: pd.DataFrame) -> Parts:
+        """What it says of rows."""
+        seen = shape[self.features].to_numpy()
+        residual = self.forest.predict(seen) if self.forest else np.zeros(len(seen))
+        recalled = self.recall.predict(seen) if self.recall else np.full(len(seen), np.nan)
+        return Parts(self.physics(terms), residual, recalled, np.full(len(seen), self.cap))
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How far trees are believed, 0-1: in the factor on physics, and in what they recall of the value itself."""
+
+    residual: float = 1.0
+    recalled: float = 0.0
+
+
+BELIEFS = (Belief(), Belief(recalled=0.5), Belief(residual=0.5), Belief(residual=0.0))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a cost model says of rows, arrays of shape (n,): costs, the logarithm of the trees' factor on them, what
+    trees recall of the value's logarithm (NaN where there are none), and the cap."""
+
+    physics: np.ndarray
+    log_residual: np.ndarray
+    log_recalled: np.ndarray
+    cap: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> Parts:
+        """The chosen rows: a mask, or positions."""
+        return Parts(*(part[chosen] for part in vars(self).values()))
+
+    def needed(self, residual: np.ndarray | float) -> np.ndarray:
         """Predictions without the cap: what memory would be needed if there were enough of it."""
-        return self.physics(terms) * np.exp(self.trust * self.log_residual(shape))
+        return self.physics * np.exp(residual * self.log_residual)
 
-    def log_residual(self, shape: pd.DataFrame) -> np.ndarray:
-        """The trees' logarithm of what physics leaves, shape (n,)."""
-        if self.forest is None:
-            return np.zeros(len(shape))
-        return self.forest.predict(shape[self.features].to_numpy())
+    def predicted(
+        self, belief: Belief | tuple[np.ndarray, np.ndarray], shift: np.ndarray | float = 0.0
+    ) -> np.ndarray:
+        """Predictions in the target's unit.
 
-    def predict(self, terms: pd.DataFrame, shape: pd.DataFrame) -> np.ndarray:
-        """Predictions in the target's unit, shape (n,)."""
-        return self.capped(self.uncapped(terms, shape), self.log_recalled(shape))
-
-    def log_recalled(self, shape: pd.DataFrame) -> np.ndarray:
-        """What the trees recall of the target's logarithm, shape (n,): NaN where there are none."""
-        if self.recall is None:
-            return np.full(len(shape), np.nan)
-        return self.recall.predict(shape[self.features].to_numpy())
-
-    def capped(self, predicted: np.ndarray, log_recalled: np.ndarray) -> np.ndarray:
-        """Predictions under the cap, in the mean with what was recalled, shape (n,)."""
-        predicted = np.minimum(predicted, self.cap)
-        return np.where(
-            np.isnan(log_recalled), predicted, np.sqrt(predicted * np.exp(log_recalled) * self.factor)
-        )
+        Args:
+            belief: for all rows, or residual and recalled of each.
+            shift: logarithm of what the measured value is expected to be times as large.
+        """
+        residual, recalled = (belief.residual, belief.recalled) if isinstance(belief, Belief) else belief
+        log_capped = np.log(np.minimum(self.needed(residual) * np.exp(shift), self.cap))
+        share = np.where(np.isnan(self.log_recalled), 0.0, recalled)
+        return np.exp((1 - share) * log_capped + share * (np.nan_to_num(self.log_recalled) + shift))
 
 
 def fit_cost_model(
@@ -163,7 +187,7 @@ def fit_cost_model(
         terms: terms of cost, shape (n, terms), each 0 or more.
         shape: scale-free features, shape (n, features).
         y: measured values above 0, shape (n,).
-        groups: what each row belongs to (its network); groups weigh the same whatever their size.
+        groups: what each row belongs to (its network); groups weigh the same, see :func:`row_weights`.
         prior: the terms to use and what to expect of them.
         capped: predict no more than the largest measured value (memory cannot exceed the device's).
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
@@ -197,7 +221,11 @@ def fit_cost_model(
 
 
 def _grown(x: np.ndarray, y: np.ndarray, trees: int, leaf: int) -> Forest:
-    return Forest.of(ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2 if len(y) > 3000 else 1).fit(x, y))
+    return Forest.of(
+        ExtraTreesRegressor(
+            trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2 if len(y) > 3000 else 1
+        ).fit(x, y)
+    )
 
 
 def out_of_group(
@@ -234,6 +262,28 @@ def thinned(groups: np.ndarray, most: int) -> np.ndarray:
     return np.unique(np.concatenate([np.linspace(0, len(groups) - 1, most).astype(int), rare]))
 
 
+def row_weights(groups: np.ndarray) -> np.ndarray:
+    """Weights of rows under which groups weigh the same, shape (n,), sum 1.
+
+    A group with fewer than a twentieth of the largest group's rows weighs less, in proportion: a handful must not
+    count as much as hundreds.
+    """
+    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    share = np.minimum(1, counts / (SMALL_GROUP * counts.max()))
+    return (share / counts / share.sum())[inverse]
+
+
+def in_large_groups(groups: np.ndarray) -> np.ndarray:
+    """Rows of groups that weigh in full, see :func:`row_weights`: a mask of shape (n,)."""
+    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    return (counts >= SMALL_GROUP * counts.max())[inverse]
+
+
+def balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+    """Mean absolute logarithmic error, each group weighing the same."""
+    return float(pd.Series(np.abs(np.log(predicted / y))).groupby(groups).mean().mean())
+
+
 def _best_pull(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray
 ) -> float:
@@ -246,7 +296,7 @@ def _best_pull(
             costs = _fit_costs(x[train], y[train], groups[train], expected, families, pull)
             return lambda held: x[held] @ costs
 
-        return float(np.mean(np.abs(np.log(out_of_group(fit, groups) / y))))
+        return balanced_error(out_of_group(fit, groups), y, groups)
 
     errors = {strength: error(strength) for strength in PULLS}
     # Two groups judge poorly: of the pulls that do about as well by them, the strongest.
@@ -257,23 +307,23 @@ def _best_pull(
 def _fit_costs(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray, pull: float
 ) -> np.ndarray:
-    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    weight = np.sqrt(1 / counts[inverse] / len(counts))
+    weight = np.sqrt(row_weights(groups))
     relative = x * expected / y[:, None] * weight[:, None]
 
-    def drawn(columns: np.ndarray, towards: np.ndarray, strength: float) -> np.ndarray:
+    def drawn(columns: np.ndarray, towards: np.ndarray, strength: np.ndarray) -> np.ndarray:
         """Non-negative scales of the columns, drawn towards ``towards``."""
-        pulled = np.vstack([columns * towards, strength * np.eye(len(towards))])
-        solution, _ = nnls(pulled, np.concatenate([weight, np.full(len(towards), strength)]))
+        pulled = np.vstack([columns * towards, np.diag(strength)])
+        solution, _ = nnls(pulled, np.concatenate([weight, strength]))
         return solution * towards
 
-    everything = drawn(relative.sum(axis=1, keepdims=True), np.ones(1), SCALE_PULL)
+    everything = drawn(relative.sum(axis=1, keepdims=True), np.ones(1), np.array([SCALE_PULL]))
     names = list(dict.fromkeys(families.tolist()))
+    doubt = np.array([FAMILY_DOUBT.get(name, 1.0) for name in names])
     by_family = np.stack([relative[:, families == name].sum(axis=1) for name in names], axis=1)
-    scales = drawn(by_family, np.full(len(names), everything[0]), FAMILY_PULL)
+    scales = drawn(by_family, np.full(len(names), everything[0]), FAMILY_PULL / doubt)
     # A family that the rows speak against keeps a twentieth, so that a network full of it is not free.
     towards = np.array([max(scales[names.index(family)], everything[0] / 20) for family in families])
-    return drawn(relative, towards, pull) * expected
+    return drawn(relative, towards, pull / doubt[[names.index(family) for family in families]]) * expected
 
 
 def _with_constant(terms: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -290,7 +340,7 @@ def relative_errors_pct(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
 def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A model as plain values and arrays."""
     values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
-              "pull": model.pull, "trust": model.trust}  # fmt: skip
+              "pull": model.pull}  # fmt: skip
     arrays = {"coefficients": model.coefficients}
     for name in FORESTS:
         forest = getattr(model, name)
@@ -305,4 +355,4 @@ def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Cos
                for name in FORESTS if values[f"has_{name}"]}  # fmt: skip
     cap = np.inf if values["cap"] is None else float(values["cap"])
     return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forests.get("forest"), cap,
-                     float(values["pull"]), float(values["trust"]), forests.get("recall"))  # fmt: skip
+                     float(values["pull"]), forests.get("recall"))  # fmt: skip

@@ -18,15 +18,8 @@ from perf_assets.predictors.baselines import baselines_of
 from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.cost_model import SEED, relative_errors_pct
 from perf_assets.predictors.design import Design
-from perf_assets.predictors.predictor import (
-    OURS,
-    Fitted,
-    fit_predictor,
-    group_names,
-    places,
-    snapshot_of,
-    values_of,
-)
+from perf_assets.predictors.fitting import fit_predictor
+from perf_assets.predictors.predictor import OURS, Fitted, snapshot_of, values_of
 
 CONFIG_NETWORK = "resnet50"
 CONFIG_LEVELS_PCT = (0, 30, 50, 70, 90)
@@ -48,7 +41,8 @@ class Fold:
     group: str
     train: np.ndarray
     held: np.ndarray
-    grouped_by: str
+    new: str
+    """What is new about the held-out rows: see ``novelty``."""
 
 
 def folds(frame: pd.DataFrame) -> Iterator[Fold]:
@@ -65,18 +59,18 @@ def folds(frame: pd.DataFrame) -> Iterator[Fold]:
     model, level = frame["model"].to_numpy(str), (frame["pruning_ratio"] * 100).round().to_numpy(int)
     if len(np.unique(model)) > 1:
         for name in np.unique(model):
-            yield Fold("leave_one_network_out", str(name), model != name, model == name, "model")
+            yield Fold("leave_one_network_out", str(name), model != name, model == name, "network")
     of_config = np.isin(level, CONFIG_LEVELS_PCT)
     own = model == CONFIG_NETWORK
     if (own & of_config).sum() >= MIN_ROWS and (own & ~of_config).any():
-        yield Fold("config", CONFIG_NETWORK, own & of_config, own & ~of_config, "pruning_ratio")
+        yield Fold("config", CONFIG_NETWORK, own & of_config, own & ~of_config, "variant")
     for name in np.unique(model):
         own = model == name
         if (own & of_config).sum() >= MIN_ROWS and (own & ~of_config).any():
-            yield Fold("unseen_pruning_level", str(name), own & of_config, own & ~of_config, "pruning_ratio")
+            yield Fold("unseen_pruning_level", str(name), own & of_config, own & ~of_config, "variant")
     if len(frame) >= 5 * MIN_ROWS:
         held = np.random.default_rng(SEED).random(len(frame)) < 0.2
-        yield Fold("random_leaky", "all", ~held, held, "model")
+        yield Fold("random_leaky", "all", ~held, held, "size")
 
 
 def leaks(train: Design, held: Design) -> list[str]:
@@ -153,7 +147,7 @@ class _Held:
         return score_row(self.predicted, self.y, lower=self.lower, upper=self.upper, abstain=self.abstain)
 
 
-Fit = Callable[[Design, str, str], Fitted]
+Fit = Callable[[Design, str, tuple[str, ...]], Fitted]
 
 
 def score_target(
@@ -189,11 +183,11 @@ def score_target(
         y_train, y_held = y[fold.train], y[fold.held]
         if len(train) < MIN_ROWS and fold.split != "config":
             continue
-        fitted = _fitted(train, held, target, fold.grouped_by, fit)
+        fitted = _fitted(train, held, target, fold.new, fit)
         methods = {OURS: _ours(fitted, held, y_held)}
         for name, method in baselines_of(target, tool).items():
             methods[name] = _Held(y_held, method(train, held, y_train))
-        scored_device = fold.group if fold.grouped_by == "device" else device
+        scored_device = fold.group if fold.new == "device" else device
         if fold.split in TRANSFER and target in MEASURES:
             for k, after in _after_points(fitted, held, y_held):
                 transferred.setdefault((scored_device, TRANSFER[fold.split], f"k={k}"), []).append(after)
@@ -212,9 +206,9 @@ def score_target(
     return rows
 
 
-def _fitted(train: Design, held: Design, target: str, grouped_by: str, fit: Fit) -> Fitted:
-    fitted = fit(train, target, grouped_by)
-    return fitted.at_device(str(held.frame["device"].iloc[0])) if grouped_by == "device" else fitted
+def _fitted(train: Design, held: Design, target: str, new: str, fit: Fit) -> Fitted:
+    fitted = fit(train, target, (new,))
+    return fitted.at_device(str(held.frame["device"].iloc[0])) if new == "device" else fitted
 
 
 def _ours(fitted: Fitted, held: Design, y_held: np.ndarray) -> _Held:
@@ -225,21 +219,16 @@ def _ours(fitted: Fitted, held: Design, y_held: np.ndarray) -> _Held:
 
 def _after_points(fitted: Fitted, held: Design, y_held: np.ndarray) -> Iterator[tuple[int, _Held]]:
     """Held-out predictions after k points of what is new were measured, for each k and each random choice of points."""
-    needed, at = fitted.needed(held), places(held.shape)
-    ratios, told = fitted.ratios(y_held, needed)
-    [kind] = np.unique(fitted.kinds(held.frame))
-    if kind not in fitted.deviations:
+    outlook = fitted.outlook(held)
+    if not set(outlook.kinds) <= fitted.deviations.keys():
         return
-    names = group_names(held.frame, kind)
     for k in POINTS:
         for repeat in range(REPEATS if k else 1):
             chosen = np.random.default_rng(repeat).permutation(len(y_held))
             given, rest = chosen[:k], chosen[k:]
-            if not len(rest):
-                continue
-            given = given[told[given]]
-            deviation = fitted.deviations[kind].given(at[given], ratios[given], names[given])
-            yield k, _Held(y_held[rest], *fitted.interval(needed[rest], *deviation.at(at[rest], names[rest])))
+            if len(rest):
+                after = fitted.given(outlook.rows(given), y_held[given])
+                yield k, _Held(y_held[rest], *after.interval(outlook.rows(rest)))
 
 
 def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[dict[str, Any]]:
@@ -259,7 +248,7 @@ def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[
         fits = np.isfinite(train.frame["memory_used_mib"].to_numpy(float))
         if fits.sum() < MIN_ROWS or train.frame["oom"].nunique() < 2:
             continue
-        fitted = fit(train.rows(fits), "memory", fold.grouped_by).with_limit(train)
+        fitted = fit(train.rows(fits), "memory", (fold.new,)).with_limit(train)
         judged = {OURS: fitted.out_of_memory(held) > 0.5}
         peer = baselines_of("memory", "perf4sight")["perf4sight"]
         y = train.frame["memory_used_mib"].to_numpy(float)[fits]
@@ -294,10 +283,8 @@ def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(edges[best[len(best) // 2]])
 
 
-def shuffled_target_score(
-    design: Design, target: str, grouped_by: str = "model", *, fit: Fit = fit_predictor
-) -> tuple[float, float]:
-    """Error in percent on held-out rows after fitting on the true and on shuffled training values.
+def shuffled_target_score(design: Design, target: str, *, fit: Fit = fit_predictor) -> tuple[float, float]:
+    """Error in percent on a held-out network after fitting on the true and on shuffled training values.
 
     A predictor that learns from its training rows must be far worse on shuffled ones: where it is not, held-out
     values have found a way into it.
@@ -306,10 +293,10 @@ def shuffled_target_score(
     design = design.rows(np.isfinite(y_all))
     y = y_all[np.isfinite(y_all)]
     held = np.zeros(len(y), dtype=bool)
-    names = np.unique(design.frame[grouped_by].to_numpy())
-    held[(design.frame[grouped_by] == names[-1]).to_numpy()] = True
+    names = np.unique(design.frame["model"].to_numpy())
+    held[(design.frame["model"] == names[-1]).to_numpy()] = True
     if held.all():
-        raise ValueError(f"one {grouped_by} alone: nothing to hold out")
+        raise ValueError("one network alone: nothing to hold out")
     errors = []
     for shuffled in (False, True):
         train = design.rows(~held)
@@ -318,6 +305,6 @@ def shuffled_target_score(
             np.random.default_rng(SEED).shuffle(values)
         column = MEASURES[target][0]
         train.frame = train.frame.assign(**{column: values})
-        predicted, _, _ = fit(train, target, grouped_by).predict(design.rows(held))
+        predicted, _, _ = fit(train, target, ("network",)).predict(design.rows(held))
         errors.append(float(relative_errors_pct(predicted, y[held]).mean()))
     return errors[0], errors[1]

@@ -14,6 +14,7 @@ import pandas as pd
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.networks import canonical
+from perf_assets.predictors.novelty import variant_names
 
 SIZES = {"log_macs": "arithmetic", "log_activation": "activations", "log_batch_size": "batch size", "log_moved": "bytes"}  # fmt: skip
 """Feature → what it is the logarithm of."""
@@ -121,14 +122,3 @@ def unseen_share(cost_shares: pd.DataFrame, largest: dict[str, float]) -> np.nda
     """Share of each row's cost that lies beyond the largest share that its term had in any training row, shape (n,)."""
     most = np.array([largest.get(str(name), 0.0) for name in cost_shares])
     return np.maximum(cost_shares.to_numpy(float) - most, 0).sum(axis=1)
-
-
-def variant_names(frame: pd.DataFrame) -> np.ndarray:
-    """One name for each network, pruning level and algorithm, shape (n,)."""
-    keys = frame[["model", "pruning_ratio", "algorithm"]]
-    codes = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
-    first = keys[~pd.Series(codes).duplicated().to_numpy()]
-    names = [
-        f"{canonical(str(model))}|{ratio:.4f}|{algorithm}" for model, ratio, algorithm in first.to_numpy()
-    ]
-    return np.array(names, dtype=str)[codes]

@@ -19,9 +19,9 @@ from perf_assets.predictors.cost_model import Forest, relative_errors_pct
 from perf_assets.predictors.design import design
 from perf_assets.predictors.drift import drift, prediction_rows
 from perf_assets.predictors.evaluate import best_threshold, folds, leaks, score_target
+from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.intervals import Deviation, half_width_of
 from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
-from perf_assets.predictors.predictor import fit_predictor
 from perf_assets_tests.predictors import small
 
 

@@ -25,6 +25,8 @@ ALGORITHMS = (
     "winograd nonfused",
 )
 
+TRANSFORMS = ("fft", "fft tiling", "winograd nonfused")
+"""Algorithms that transform images in memory, at what is much the same rate for all of them."""
 STAGING_MIB = 2.0
 """Start of a copy from pageable memory in which the host fills its first staging buffer while nothing is transferred."""
 MMAP_MIB = 32.0
@@ -106,7 +108,9 @@ def staged_layer_terms(
         own = float(name == algorithm)
         terms[term_name("launches", name, "n")] = np.full(len(conv), own)
         terms[term_name("macs", name, "g")] = own * batch * np.nan_to_num(arrays["macs"]) * 1e-9
-        terms[term_name("workspace", name, "mib")] = own * _workspace_mib(name, batch, i, o, e, k, n, m)
+        images, filters = _workspace_mib(name, batch, i, o, e, k, n, m)
+        terms[term_name("images", name, "mib")] = own * images
+        terms[term_name("filters", name, "mib")] = own * filters
     return {name: np.where(conv, values, 0.0) for name, values in terms.items()}
 
 
@@ -116,25 +120,26 @@ def _mapped_anew(output_mib: np.ndarray) -> np.ndarray:
 
 def _workspace_mib(
     algorithm: str, batch: np.ndarray, i: np.ndarray, o: np.ndarray, e: np.ndarray, k: np.ndarray, n: np.ndarray, m: np.ndarray
-) -> np.ndarray:  # fmt: skip
-    """Memory that an algorithm fills besides input, weights and output, in MiB, shape (layers,).
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Memory that an algorithm fills besides input, weights and output, in MiB: of images, and of filters.
 
-    Pointwise convolutions are products of matrices as they are. GEMM unfolds the input into columns. Transforms hold the points
-    of each input and output plane and of each pair of channels: FFT as many complex ones as half the padded plane
-    has, or half of 32 x 32 tiles; Winograd F(4x4, 3x3) has 36 a tile. Fused Winograd keeps all but weights on chip.
+    Pointwise convolutions are products of matrices as they are. GEMM unfolds the input into columns. Transforms hold
+    the points of each input and output plane and of each pair of channels: FFT as many complex ones as half the
+    padded plane has, or half of 32 x 32 tiles; Winograd F(4x4, 3x3) has 36 a tile. Fused Winograd keeps all but
+    the filters on chip.
     """
-    padded, valid = np.ceil((n + k - 1) / 8) * 8, np.maximum(33 - k, 1)
-    tile_points = {"fft tiling": 32.0 * 34, "winograd": 36.0, "winograd nonfused": 36.0}
-    tiles = {"fft tiling": np.ceil(m / valid) ** 2, "winograd": 0.0, "winograd nonfused": np.ceil(m / 4) ** 2}
+    padded = np.ceil((n + k - 1) / 8) * 8
+    points, tiles = {
+        "fft": (padded * (padded + 2), np.ones(len(k))),
+        "fft tiling": (32 * 34.0, np.ceil(m / np.maximum(33 - k, 1)) ** 2),
+        "winograd": (36.0, np.zeros(len(k))),
+        "winograd nonfused": (36.0, np.ceil(m / 4) ** 2),
+    }.get(algorithm, (0.0, np.zeros(len(k))))
+    images, filters = points * batch * tiles * (i + o), points * o * e
     if algorithm == "gemm":
-        floats = batch * e * k**2 * m**2
-    elif algorithm == "fft":
-        floats = padded * (padded + 2) * (batch * (i + o) + o * e)
-    elif algorithm in tile_points:
-        floats = tile_points[algorithm] * (batch * tiles[algorithm] * (i + o) + o * e)
-    else:
-        floats = np.zeros(len(k))
-    return np.where(k > 1, floats, 0.0) * MIB_PER_FLOAT
+        images = batch * e * k**2 * m**2
+    spatial = np.where(k > 1, MIB_PER_FLOAT, 0.0)
+    return images * spatial, filters * spatial
 
 
 def staged_prior(facts: Device) -> Prior:
@@ -157,7 +162,9 @@ def staged_prior(facts: Device) -> Prior:
     for name in ALGORITHMS:
         prior[term_name("launches", name, "n")] = ("launches", 0.04)
         prior[term_name("macs", name, "g")] = (f"arithmetic {name}", _mac_ms(facts))
-        prior[term_name("workspace", name, "mib")] = (f"arithmetic {name}", _workspace_ms(facts))
+        family = "transforms" if name in TRANSFORMS else f"arithmetic {name}"
+        prior[term_name("images", name, "mib")] = (family, _workspace_ms(facts))
+        prior[term_name("filters", name, "mib")] = (f"arithmetic {name}", _workspace_ms(facts))
     return prior
 
 
@@ -172,10 +179,9 @@ def staged_energy_prior(facts: Device) -> Prior:
     prior: Prior = {TIME: ("idle", joules_per_ms / 4)}
     for name in ALGORITHMS:
         prior[term_name("macs", name, "g")] = (f"work {name}", _mac_ms(facts) * joules_per_ms * 3 / 4)
-        prior[term_name("workspace", name, "mib")] = (
-            f"work {name}",
-            _workspace_ms(facts) * joules_per_ms * 3 / 4,
-        )
+        for part in ("images", "filters"):
+            work = _workspace_ms(facts) * joules_per_ms * 3 / 4
+            prior[term_name(part, name, "mib")] = (f"work {name}", work)
     return prior
 
 

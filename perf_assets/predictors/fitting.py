@@ -1,0 +1,210 @@
+"""Fitting a predictor: the cost model on all rows, then again with something left out, to see how it errs of what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from perf_assets.predictors.configurations import MEASURES, family_of
+from perf_assets.predictors.cost_model import (
+    BELIEFS,
+    PULLS,
+    TREES,
+    Belief,
+    CostModel,
+    Parts,
+    balanced_error,
+    fit_cost_model,
+    in_large_groups,
+    out_of_group,
+    thinned,
+)
+from perf_assets.predictors.design import Design
+from perf_assets.predictors.intervals import Deviation
+from perf_assets.predictors.known import Known, unseen_share
+from perf_assets.predictors.novelty import (
+    WITHIN_DEVICE,
+    comparable,
+    fold_names,
+    group_names,
+    network_names,
+    places,
+)
+from perf_assets.predictors.predictor import (
+    BELOW_CAP,
+    Fitted,
+    expected_costs,
+    snapshot_of,
+    values_of,
+    with_latency,
+)
+
+CALIBRATION_TREES = 30
+CALIBRATION_ROWS = 2000
+"""Trees and rows of the fits with something left out, which only calibrate."""
+FEW_GROUPS = 4
+"""Fewer groups than this are a noisy judge."""
+
+
+def fit_predictor(
+    design: Design, target: str, new: tuple[str, ...] = WITHIN_DEVICE, *, trees: int = TREES
+) -> Fitted:
+    """Fit a predictor of one target.
+
+    Args:
+        design: rows in which the target was measured, of one stage and tool; of one device, or of several.
+        target: a key of ``MEASURES``, or ``layer_latency``.
+        new: what will be new about the configurations it is asked about: all or some of ``WITHIN_DEVICE``, or
+            ``("device",)``. Then memory has no cap of its own: see :meth:`Fitted.at_device`.
+        trees: trees of each forest.
+
+    Raises:
+        ValueError: no rows, or values that are not above 0.
+    """
+    fit = _Fit(design, target, new, trees)
+    fitted = fit.fitted()
+    fit.calibrate(fitted)
+    return fitted
+
+
+class _Fit:
+    """Rows of a design, and what of them is the same in each fit."""
+
+    def __init__(self, design: Design, target: str, new: tuple[str, ...], trees: int) -> None:
+        self.target, self.new, self.trees = target, new, trees
+        self.design, self.y = design, values_of(design.frame, target)
+        self.groups = _groups(design.frame, "device" if new == ("device",) else "model")
+        self.staged = (
+            "tool" not in design.frame or family_of(str(design.frame["tool"].iloc[0])) == "host_staged"
+        )
+        self.capped = target.startswith("memory") and new != ("device",)
+        self.time: Fitted | None = None
+        if self.staged and target == "energy":
+            timed = np.isfinite(values_of(design.frame, "latency"))
+            self.time = fit_predictor(design.rows(timed), "latency", new, trees=trees)
+        self.few_networks = self.staged and self._large_networks() < 3
+
+    def _large_networks(self) -> int:
+        names = network_names(self.design.frame)
+        return len(np.unique(names[in_large_groups(names)]))
+
+    def _pull(self) -> float | None:
+        """Strength of the prior, where the rows cannot choose it."""
+        if self.few_networks:
+            # Leaving one of two networks out leaves one, and that cannot tell what is its own from what is common.
+            return PULLS[-1]
+        one_network = len(np.unique(network_names(self.design.frame))) == 1
+        # Other pruning levels of one network: its rows determine the costs, nothing is to be guessed.
+        return PULLS[0] if one_network and not self.staged else None
+
+    def _telling(self, rows: np.ndarray) -> np.ndarray:
+        """Of some positions, those to fit to."""
+        if self.time is None:
+            return rows
+        # A handful of short runs lies within what a power sensor averages over: it tells time, not energy.
+        return rows[in_large_groups(self.groups[rows])]
+
+    def fitted(self) -> Fitted:
+        """Fitted to all rows, with nothing known of how it errs."""
+        design = self.design
+        if self.time is not None:
+            design = with_latency(design, self.time.predict(design)[0])
+        model = self._model(design, np.arange(len(self.y)), self._pull(), self.trees)
+        costs, _ = expected_costs(design, self.target)
+        unit = MEASURES["latency" if self.target == "layer_latency" else self.target][1]
+        known = Known.of(design, model.cost_shares(costs), 0.0)
+        beliefs = {kind: Belief() for kind in self.new}
+        snapshot = snapshot_of(design, self.target)
+        return Fitted(self.target, unit, model, beliefs, {}, known, snapshot, time=self.time)
+
+    def _model(self, design: Design, rows: np.ndarray, pull: float | None, trees: int) -> CostModel:
+        costs, families = expected_costs(design, self.target)
+        own = self._telling(rows)
+        return fit_cost_model(
+            costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
+            capped=self.capped, pull=pull, trees=trees, recall=self.capped,
+        )  # fmt: skip
+
+    def calibrate(self, fitted: Fitted) -> None:
+        """Set beliefs and deviations from fits that leave out what may be new."""
+        sample = thinned(self.groups, CALIBRATION_ROWS)
+        frame, y = self.design.frame.iloc[sample].reset_index(drop=True), self.y[sample]
+        at = places(self.design.shape.iloc[sample])
+        for kind in self.new:
+            left_out = out_of_group(self._fit_of(fitted, kind, sample), fold_names(frame, kind))
+            if left_out.ndim != 2:
+                continue
+            parts, unseen = Parts(*left_out.T[:4]), left_out[:, 4]
+            own, names = comparable(frame, kind), group_names(frame, kind)
+            if not own.any():
+                continue
+            belief = self._belief(kind, parts.rows(own), y[own], names[own])
+            predicted = parts.predicted(belief)
+            told = np.maximum(y, predicted) < BELOW_CAP * parts.cap
+            deviation = Deviation.calibrate(at[own], np.log(y / predicted)[own], names[own], told[own])
+            fitted.beliefs[kind] = belief
+            if deviation is not None:
+                fitted.deviations[kind] = deviation
+            if kind == self.new[0]:
+                fitted.known.most_unseen = float(unseen.max())
+
+    def _belief(self, kind: str, parts: Parts, y: np.ndarray, names: np.ndarray) -> Belief:
+        """How far to believe trees: as far as helped of what was left out."""
+        if kind == "network" and self.few_networks and self.target != "layer_latency":
+            # All rows of a network have much the same features, which name it; its layers differ.
+            return Belief(residual=0.0)
+        errors = {belief: balanced_error(parts.predicted(belief), y, names) for belief in BELIEFS}
+        best = min(BELIEFS, key=lambda belief: errors[belief])
+        # Few groups make a noisy judge: trees are believed unless they clearly did harm.
+        clearly = len(np.unique(names)) >= FEW_GROUPS or errors[best] < 0.8 * errors[Belief()]
+        return best if clearly else Belief()
+
+    def _fit_of(
+        self, fitted: Fitted, kind: str, sample: np.ndarray
+    ) -> Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+        """For :func:`out_of_group` over the sampled rows: parts and unseen shares of cost, side by side."""
+        trees = min(CALIBRATION_TREES, self.trees)
+
+        def fit(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+            design = self.design
+            if fitted.time is not None:
+                # What energy follows from must not have seen the group either.
+                latency_ms = _latency_left_out(fitted.time, kind, design, sample[train], trees)
+                design = with_latency(design, latency_ms)
+            model = self._model(design, sample[train], fitted.model.pull, trees)
+            costs, _ = expected_costs(design, self.target)
+            largest = model.cost_shares(costs.iloc[sample[train]]).max().to_dict()
+
+            def predict(held: np.ndarray) -> np.ndarray:
+                rows = sample[held]
+                parts = model.parts(costs.iloc[rows], design.shape.iloc[rows])
+                unseen = unseen_share(model.cost_shares(costs.iloc[rows]), largest)
+                return np.column_stack([*vars(parts).values(), unseen])
+
+            return predict
+
+        return fit
+
+
+def _latency_left_out(time: Fitted, kind: str, design: Design, train: np.ndarray, trees: int) -> np.ndarray:
+    """Latencies in ms of all rows by a model fitted to some, believed as what is left out is new, shape (n,)."""
+    y, groups = values_of(design.frame, "latency"), _groups(design.frame, "model")
+    costs, families = expected_costs(design, "latency")
+    known = train[np.isfinite(y[train])]
+    model = fit_cost_model(
+        costs.iloc[known], design.shape.iloc[known], y[known], groups[known], families, pull=time.model.pull, trees=trees
+    )  # fmt: skip
+    parts = model.parts(costs, design.shape)
+    latency_ms = parts.predicted(time.beliefs.get(kind, Belief()))
+    latency_ms[train] = parts.rows(train).predicted(Belief())
+    return latency_ms
+
+
+def _groups(frame: pd.DataFrame, grouped_by: str) -> np.ndarray:
+    """The groups; where there is one alone, pruning levels or input sizes take their place."""
+    for name in (grouped_by, "model", "pruning_ratio", "input_size", "batch_size"):
+        if name in frame and frame[name].nunique() > 1:
+            return frame[name].to_numpy().astype(str)
+    return np.full(len(frame), "all")

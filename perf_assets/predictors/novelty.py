@@ -1,0 +1,72 @@
+"""What is new about a configuration: only its size, its variant, its network, or its device.
+
+That decides how far trees are believed of it and what its error is drawn from. A variant is a network at one pruning
+level under one algorithm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from perf_assets.predictors.cost_model import SEED
+from perf_assets.predictors.networks import canonical
+
+WITHIN_DEVICE = ("network", "variant", "size")
+"""What can be new on a device that was measured, from most to least."""
+ALGORITHMS_APART = 2.0
+"""Two algorithms deviate as differently as sizes that are this much (times √2) apart in the logarithm."""
+
+
+def variant_names(frame: pd.DataFrame) -> np.ndarray:
+    """One name for each network, pruning level and algorithm, shape (n,)."""
+    keys = frame[["model", "pruning_ratio", "algorithm"]]
+    codes = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
+    first = keys[~pd.Series(codes).duplicated().to_numpy()]
+    names = [
+        f"{canonical(str(model))}|{ratio:.4f}|{algorithm}" for model, ratio, algorithm in first.to_numpy()
+    ]
+    return np.array(names, dtype=str)[codes]
+
+
+def network_names(frame: pd.DataFrame) -> np.ndarray:
+    """Networks by the one name that all their spellings share, shape (n,)."""
+    names = frame["model"].astype(str)
+    return names.map({name: canonical(name) for name in names.unique()}).to_numpy(str)
+
+
+def group_names(frame: pd.DataFrame, kind: str) -> np.ndarray:
+    """What deviates as a whole where ``kind`` is new, shape (n,): the device, the network, or its variant."""
+    if kind == "device":
+        return frame["device"].to_numpy(str)
+    return network_names(frame) if kind == "network" else variant_names(frame)
+
+
+def fold_names(frame: pd.DataFrame, kind: str) -> np.ndarray:
+    """What is left out together to see how predictions err where ``kind`` is new, shape (n,)."""
+    if kind == "size":
+        return np.random.default_rng(SEED).integers(0, 3, len(frame)).astype(str)
+    return group_names(frame, kind)
+
+
+def comparable(frame: pd.DataFrame, kind: str) -> np.ndarray:
+    """Rows that were left out in the way in which new ones are asked about, shape (n,).
+
+    A variant needs others of its network beside it; and pruning levels are asked about between those measured, so
+    that the outermost, which can only be extrapolated to, say nothing.
+    """
+    if kind != "variant":
+        return np.ones(len(frame), dtype=bool)
+    model = pd.Series(network_names(frame), index=frame.index)
+    ratio = frame["pruning_ratio"].astype(float)
+    by_model = ratio.groupby(model)
+    inner = (ratio > by_model.transform("min")) & (ratio < by_model.transform("max"))
+    several = pd.Series(variant_names(frame), index=frame.index).groupby(model).transform("nunique") > 1
+    return (several & (inner | (by_model.transform("nunique") <= 2))).to_numpy()
+
+
+def places(shape: pd.DataFrame) -> np.ndarray:
+    """Where rows lie among each other, shape (n, coordinates): logarithms of sizes, and algorithms apart."""
+    logs = [name for name in shape if str(name).startswith("log_")]
+    algorithms = [name for name in shape if str(name).startswith(("is_", "macs_"))]
+    return np.hstack([shape[logs].to_numpy(float), ALGORITHMS_APART * shape[algorithms].to_numpy(float)])
