@@ -73,10 +73,12 @@ def fit_targets(
     """
     scores: list[dict[str, Any]] = []
     for tool, device, stage in domains(measured):
-        everything = design(rows_of(measured, tool, device, stage), tables)
-        for target in targets:
-            if target not in MEASURES or len(everything) == 0:
-                continue
+        own = rows_of(measured, tool, device, stage)
+        told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
+        if not told:
+            continue
+        everything = design(own, tables)
+        for target in told if len(everything) else []:
             known = np.isfinite(values_of(everything.frame, target))
             if known.sum() < MIN_ROWS:
                 continue

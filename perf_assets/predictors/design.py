@@ -66,49 +66,54 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
         The design. Rows whose network has no shapes are left out; ``skipped`` says which and why.
     """
     frame = complete_keys(frame)
-    parts: list[tuple[np.ndarray, pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
+    terms, shape, peer = (_Columns(len(frame)) for _ in range(3))
     skipped: dict[str, str] = {}
+    kept = np.zeros(len(frame), dtype=bool)
     by = ["tool", "model", "pruning_ratio", "stage", "algorithm", "input_size"]
-    for key, group in frame.groupby(by, sort=False):
+    for key, rows in frame.groupby(by, sort=False).indices.items():
         tool, model, ratio, stage, algorithm, size = tuple(key)  # ty: ignore[invalid-argument-type]
         try:
             arrays = tables.get(str(model), float(ratio), int(size) or None)
         except UnknownNetworkError as error:
             skipped[f"{model} {ratio:g} {size}"] = str(error)
             continue
-        batch = group["batch_size"].to_numpy(float)
-        staged = family_of(str(tool)) == "host_staged"
-        sizes = size_terms(arrays, batch)
-        device = device_terms(arrays, batch)
-        if staged:
-            costs = sizes | staged_terms(arrays, batch, str(algorithm))
+        kept[rows] = True
+        batch = frame["batch_size"].to_numpy(float)[rows]
+        sizes, device = size_terms(arrays, batch), device_terms(arrays, batch)
+        terms.put(rows, sizes)
+        terms.put(rows, work_shares(arrays))
+        shape.put(rows, shape_features(sizes, device, batch))
+        if family_of(str(tool)) == "host_staged":
+            terms.put(rows, staged_terms(arrays, batch, str(algorithm)))
+            shape.put(rows, {f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in ALGORITHMS})
         else:
             wiring = operations(arrays)
-            memory = memory_terms(wiring, float(arrays["params"].sum()), batch, str(stage))
-            costs = sizes | device | join_terms(wiring, batch) | memory
-        costs |= {name: np.full(len(batch), share) for name, share in work_shares(arrays).items()}
-        peer: dict[str, np.ndarray] = {}
-        if with_peer and not staged:
-            peer = analytic.perf4sight_features({**arrays}, batch, str(stage))  # ty: ignore[invalid-argument-type]
-        shape = shape_features(sizes, device, batch)
-        if staged:
-            shape = shape.assign(
-                **{f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in ALGORITHMS}
-            )
-        parts.append(
-            (group.index.to_numpy(), pd.DataFrame(costs), shape, pd.DataFrame(peer, index=range(len(group))))
-        )
-    if not parts:
-        empty = pd.DataFrame()
-        return Design(frame.iloc[:0].reset_index(drop=True), empty, empty, empty, skipped)
-    order = np.concatenate([part[0] for part in parts])
-    back = np.argsort(order, kind="stable")
-    terms, shape, peer = (
-        pd.concat([part[i] for part in parts], ignore_index=True).iloc[back].reset_index(drop=True)
-        for i in (1, 2, 3)
+            terms.put(rows, device)
+            terms.put(rows, join_terms(wiring, batch))
+            terms.put(rows, memory_terms(wiring, float(arrays["params"].sum()), batch, str(stage)))
+            if with_peer:
+                peer.put(rows, analytic.perf4sight_features({**arrays}, batch, str(stage)))  # ty: ignore[invalid-argument-type]
+    return Design(
+        frame[kept].reset_index(drop=True), terms.frame(kept), shape.frame(kept), peer.frame(kept), skipped
     )
-    kept = frame.loc[np.sort(order)].reset_index(drop=True)
-    return Design(kept, terms.fillna(0.0), shape.fillna(0.0), peer, skipped)
+
+
+class _Columns:
+    """Columns that are filled some rows at a time, 0 elsewhere."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.columns: dict[str, np.ndarray] = {}
+
+    def put(self, rows: np.ndarray, values: Mapping[str, np.ndarray | float]) -> None:
+        for name, value in values.items():
+            if name not in self.columns:
+                self.columns[name] = np.zeros(self.count)
+            self.columns[name][rows] = value
+
+    def frame(self, kept: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame({name: np.nan_to_num(column[kept]) for name, column in self.columns.items()},
+                            index=range(int(kept.sum())))  # fmt: skip
 
 
 def work_shares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -128,8 +133,8 @@ def work_shares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def shape_features(
     sizes: Mapping[str, np.ndarray], device: Mapping[str, np.ndarray], batch: np.ndarray
-) -> pd.DataFrame:
-    """Scale-free features: what share of the work is of which kind, and logarithms of sizes."""
+) -> dict[str, np.ndarray]:
+    """Scale-free features, shape (n,) each: what share of the work is of which kind, and logarithms of sizes."""
     kinds = [
         name for name in device if name.startswith("macs_") and "tiles" not in name and "winograd" not in name
     ]
@@ -142,5 +147,4 @@ def shape_features(
     columns |= {f"ratio_{name}": sizes[name] / activation for name in sizes if name != "activation_mib"}
     logs = {"macs_per_activation": macs / activation, "macs": macs, "macs_per_launch": macs / np.maximum(device["launches"], 1),
             "activation": activation, "parameters": sizes["parameter_mib"], "batch_size": batch}  # fmt: skip
-    columns |= {f"log_{name}": np.log(np.maximum(value, 1e-9)) for name, value in logs.items()}
-    return pd.DataFrame(columns)
+    return columns | {f"log_{name}": np.log(np.maximum(value, 1e-9)) for name, value in logs.items()}

@@ -80,6 +80,7 @@ class _Fit:
             "tool" not in design.frame or family_of(str(design.frame["tool"].iloc[0])) == "host_staged"
         )
         self.capped = target.startswith("memory") and new != ("device",)
+        self.saturates = self.capped and target == "memory"
         self.time: Fitted | None = None
         if self.staged and target == "energy":
             timed = np.isfinite(values_of(design.frame, "latency"))
@@ -115,7 +116,7 @@ class _Fit:
         costs, _ = expected_costs(design, self.target)
         unit = MEASURES["latency" if self.target == "layer_latency" else self.target][1]
         known = Known.of(design, model.cost_shares(costs), 0.0)
-        beliefs = {kind: Belief() for kind in self.new}
+        beliefs = {kind: self._usual_belief(kind) for kind in self.new}
         snapshot = snapshot_of(design, self.target)
         return Fitted(self.target, unit, model, beliefs, {}, known, snapshot, time=self.time)
 
@@ -124,7 +125,7 @@ class _Fit:
         own = self._telling(rows)
         return fit_cost_model(
             costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
-            capped=self.capped, pull=pull, trees=trees, recall=self.capped,
+            capped=self.capped, pull=pull, trees=trees, recall=self.saturates,
         )  # fmt: skip
 
     def calibrate(self, fitted: Fitted) -> None:
@@ -155,11 +156,16 @@ class _Fit:
         if kind == "network" and self.few_networks and self.target != "layer_latency":
             # All rows of a network have much the same features, which name it; its layers differ.
             return Belief(residual=0.0)
+        usual = self._usual_belief(kind)
         errors = {belief: balanced_error(parts.predicted(belief), y, names) for belief in BELIEFS}
         best = min(BELIEFS, key=lambda belief: errors[belief])
         # Few groups make a noisy judge: trees are believed unless they clearly did harm.
-        clearly = len(np.unique(names)) >= FEW_GROUPS or errors[best] < 0.8 * errors[Belief()]
-        return best if clearly else Belief()
+        clearly = len(np.unique(names)) >= FEW_GROUPS or errors[best] < 0.8 * errors[usual]
+        return best if clearly else usual
+
+    def _usual_belief(self, kind: str) -> Belief:
+        """What memory a device uses saturates, in ways that costs do not follow but trees recall of known networks."""
+        return Belief(recalled=0.5) if self.saturates and kind in ("variant", "size") else Belief()
 
     def _fit_of(
         self, fitted: Fitted, kind: str, sample: np.ndarray
