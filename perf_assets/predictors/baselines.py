@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from perf_assets.predictors.configurations import family_of
 from perf_assets.predictors.cost_model import SEED, TREES
@@ -73,7 +74,9 @@ def baselines_of(target: str, tool: str) -> dict[str, Baseline]:
 
 def _boosted(x: np.ndarray, x_held: np.ndarray, y: np.ndarray) -> np.ndarray:
     model = HistGradientBoostingRegressor(max_iter=300, max_depth=8, learning_rate=0.05, random_state=SEED)
-    return np.expm1(model.fit(x, np.log1p(y)).predict(x_held)).clip(min=1e-9)
+    # Threads that wait for each other on cores that others use take ten times as long as one alone.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return np.expm1(model.fit(x, np.log1p(y)).predict(x_held)).clip(min=1e-9)
 
 
 def _roofline_ms(design: Design) -> np.ndarray:
