@@ -8,7 +8,7 @@ import pytest
 
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import measured
-from perf_assets.predictors.cost_model import relative_errors_pct, row_weights
+from perf_assets.predictors.cost_model import Belief, relative_errors_pct, row_weights
 from perf_assets.predictors.design import design
 from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.layers import layer_design
@@ -117,7 +117,7 @@ def test_trees_are_believed_of_networks_that_were_measured(rows):
     errors = relative_errors_pct(fitted.predict(odd)[0], values_of(frame, "latency"))
     assert errors[quirk].mean() < 10
     # Of a stranger with the same shapes, trees are believed only as far as left-out groups speak for them.
-    fitted = replace(fitted, model=replace(fitted.model, trust=0.0))
+    fitted = replace(fitted, beliefs=fitted.beliefs | {"network": Belief(residual=0.0)})
     stranger = replace(odd, frame=frame.assign(model="stranger"))
     assert relative_errors_pct(fitted.predict(stranger)[0], values_of(frame, "latency"))[quirk].mean() > 15
 
@@ -131,7 +131,9 @@ def test_energy_follows_from_latency_and_survives_files(rows, tmp_path):
     file = save_fitted(fitted, tmp_path, "energy-ai3-l40s-inference")
     loaded, _ = load_fitted(file)
     assert np.array_equal(loaded.predict(rows)[0], predicted)
-    assert loaded.networks == fitted.networks
+    assert loaded.beliefs == fitted.beliefs
+    assert loaded.time is not None
+    assert loaded.time.beliefs == fitted.time.beliefs
 
 
 def test_large_outputs_are_mapped_anew_and_others_not():
