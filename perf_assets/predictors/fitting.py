@@ -44,8 +44,8 @@ from perf_assets.predictors.predictor import (
 CALIBRATION_TREES = 30
 CALIBRATION_ROWS = 2000
 """Trees and rows of the fits with something left out, which only calibrate."""
-FEW_GROUPS = 4
-"""Fewer groups than this are a noisy judge."""
+CLEARLY = 0.8
+"""Left-out groups are a noisy judge: what is usual is believed unless this factor on its error can be had."""
 
 
 def fit_predictor(
@@ -57,7 +57,8 @@ def fit_predictor(
         design: rows in which the target was measured, of one stage and tool; of one device, or of several.
         target: a key of ``MEASURES``, or ``layer_latency``.
         new: what will be new about the configurations it is asked about: all or some of ``WITHIN_DEVICE``, or
-            ``("device",)``. Then memory has no cap of its own: see :meth:`Fitted.at_device`.
+            ``("device",)``. Then memory has no cap of its own: see :meth:`Fitted.at_device`. None for predictions
+            without intervals.
         trees: trees of each forest.
 
     Raises:
@@ -159,9 +160,7 @@ class _Fit:
         usual = self._usual_belief(kind)
         errors = {belief: balanced_error(parts.predicted(belief), y, names) for belief in BELIEFS}
         best = min(BELIEFS, key=lambda belief: errors[belief])
-        # Few groups make a noisy judge: trees are believed unless they clearly did harm.
-        clearly = len(np.unique(names)) >= FEW_GROUPS or errors[best] < 0.8 * errors[usual]
-        return best if clearly else usual
+        return best if errors[best] < CLEARLY * errors[usual] else usual
 
     def _usual_belief(self, kind: str) -> Belief:
         """What memory a device uses saturates, in ways that costs do not follow but trees recall of known networks."""
