@@ -29,7 +29,7 @@ Baseline = Callable[[Design, Design, np.ndarray], np.ndarray]
 
 def perf4sight(train: Design, held: Design, y: np.ndarray) -> np.ndarray:
     """perf4sight's features and trees."""
-    model = ExtraTreesRegressor(TREES, random_state=SEED, n_jobs=2)
+    model = ExtraTreesRegressor(TREES, random_state=SEED)
     return model.fit(train.perf4sight.to_numpy(), y).predict(held.perf4sight.to_numpy())
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import MEASURES, complete_keys
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 MIN_LAYERS = 200
+WORKERS = 2
+WORTH_WORKERS = 300
+"""Predictors fitted at a time, each in a process of its own, where so many configurations were measured."""
 ANY_DEVICE = "any"
 """Stands in the place of a device for what was fitted to several devices together."""
 
@@ -71,26 +75,31 @@ def fit_targets(
     Returns:
         Rows of ``predictor_scores``.
     """
-    scores: list[dict[str, Any]] = []
-    for tool, device, stage in domains(measured):
-        own = rows_of(measured, tool, device, stage)
+    tasks = []
+    for domain in domains(measured):
+        own = rows_of(measured, *domain)
         told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
-        if not told:
-            continue
-        everything = design(own, tables)
-        for target in told if len(everything) else []:
-            known = np.isfinite(values_of(everything.frame, target))
-            if known.sum() < MIN_ROWS:
-                continue
-            rows = score_target(everything, target, device)
-            new = ("device",) if device == ANY_DEVICE else WITHIN_DEVICE
-            fitted = fit_predictor(everything.rows(known), target, new)
-            if target == "memory" and device != ANY_DEVICE:
-                rows += score_oom(everything, device)
-                fitted = fitted.with_limit(everything)
-            save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
-            scores += rows
-    return scores
+        if told and len(everything := design(own, tables)):
+            tasks += [delayed(_fit_target)(everything, target, domain, folder) for target in told]
+    workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
+    return [row for rows in Parallel(workers)(tasks) for row in rows]
+
+
+def _fit_target(
+    everything: Design, target: str, domain: tuple[str, str, str], folder: Path
+) -> list[dict[str, Any]]:
+    tool, device, stage = domain
+    known = np.isfinite(values_of(everything.frame, target))
+    if known.sum() < MIN_ROWS:
+        return []
+    rows = score_target(everything, target, device)
+    new = ("device",) if device == ANY_DEVICE else WITHIN_DEVICE
+    fitted = fit_predictor(everything.rows(known), target, new)
+    if target == "memory" and device != ANY_DEVICE:
+        rows += score_oom(everything, device)
+        fitted = fitted.with_limit(everything)
+    save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
+    return rows
 
 
 def fit_layers(layers: pd.DataFrame, tables: NetworkTables, folder: Path) -> list[dict[str, Any]]:

@@ -222,11 +222,7 @@ def fit_cost_model(
 
 
 def _grown(x: np.ndarray, y: np.ndarray, trees: int, leaf: int) -> Forest:
-    return Forest.of(
-        ExtraTreesRegressor(
-            trees, min_samples_leaf=leaf, random_state=SEED, n_jobs=2 if len(y) > 3000 else 1
-        ).fit(x, y)
-    )
+    return Forest.of(ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED).fit(x, y))
 
 
 def out_of_group(

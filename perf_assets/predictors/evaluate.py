@@ -8,7 +8,6 @@ whole networks, devices or pruning levels are held out; the random split is scor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,6 @@ CONFIG_NETWORK = "resnet50"
 CONFIG_LEVELS_PCT = (0, 30, 50, 70, 90)
 """The split that perf4sight ships: one network, these pruning levels train, its others are tested."""
 MIN_ROWS = 20
-WORKERS = 2
-"""Splits that are scored at a time."""
 POINTS = (0, 1, 3, 5, 10)
 REPEATS = 20
 """Measured points of something new after which transfer is scored, and how often they are drawn at random."""
@@ -183,24 +180,20 @@ def score_target(
     transferred: dict[tuple[str, str, str], list[_Held]] = {}
     peers = baselines_of(target, tool)
 
-    def score(fold: Fold) -> tuple[dict[str, _Held], list[tuple[int, _Held]]]:
+    for fold in folds(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
+        if len(train) < MIN_ROWS and fold.split != "config":
+            continue
         fitted = _fitted(train, held, target, fold.new, fit)
         methods = {OURS: _ours(fitted, held, y_held)}
         methods |= {name: _Held(y_held, method(train, held, y_train)) for name, method in peers.items()}
-        transfers = fold.split in TRANSFER and target in MEASURES
-        return methods, list(_after_points(fitted, held, y_held)) if transfers else []
-
-    usable = [fold for fold in folds(design.frame) if fold.train.sum() >= MIN_ROWS or fold.split == "config"]
-    # Growing trees leaves Python's lock to others.
-    with ThreadPoolExecutor(WORKERS) as workers:
-        for fold, (methods, after_points) in zip(usable, workers.map(score, usable), strict=True):
-            scored_device = fold.group if fold.new == "device" else device
-            for k, after in after_points:
+        scored_device = fold.group if fold.new == "device" else device
+        if fold.split in TRANSFER and target in MEASURES:
+            for k, after in _after_points(fitted, held, y_held):
                 transferred.setdefault((scored_device, TRANSFER[fold.split], f"k={k}"), []).append(after)
-            for name, result in methods.items():
-                held_by.setdefault((scored_device, fold.split, name), []).append((fold.group, result))
+        for name, result in methods.items():
+            held_by.setdefault((scored_device, fold.split, name), []).append((fold.group, result))
     common = {"target": target, "stage": stage, "snapshot": snapshot}
     rows = [
         common

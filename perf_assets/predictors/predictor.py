@@ -46,17 +46,16 @@ def expected_costs(design: Design, target: str) -> tuple[pd.DataFrame, Prior]:
     So a fitted coefficient is a device's inefficiency, 1 at full speed, and rows of several devices share it.
     """
     frame = design.frame
-    tool = frame["tool"] if "tool" in frame else pd.Series("ai3", index=frame.index)
-    stage = frame["stage"] if "stage" in frame else pd.Series("inference", index=frame.index)
-    priors = {key: prior_of(target, family_of(key[0]), key[1], key[2])
-              for key in set(zip(tool, frame["device"], stage, strict=True))}  # fmt: skip
-    rows = list(zip(tool, frame["device"], stage, strict=True))
+    keys = pd.DataFrame({"tool": frame.get("tool", "ai3"), "device": frame["device"], "stage": frame.get("stage", "inference")})  # fmt: skip
+    codes = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
+    distinct = keys[~pd.Series(codes).duplicated().to_numpy()].itertuples(index=False)
+    priors = [prior_of(target, family_of(tool), device, stage) for tool, device, stage in distinct]
     families: Prior = {}
-    columns = {}
-    for prior in priors.values():
+    for prior in priors:
         families |= {name: (family, 1.0) for name, (family, _) in prior.items()}
+    columns = {}
     for name in [name for name in families if name == CONSTANT or name in design.terms]:
-        unit = np.array([priors[row].get(name, ("", 0.0))[1] for row in rows])
+        unit = np.array([prior.get(name, ("", 0.0))[1] for prior in priors])[codes]
         quantity = design.terms[name].to_numpy(float) if name in design.terms else 1.0
         columns[name] = quantity * unit
     return pd.DataFrame(columns, index=design.terms.index), {name: families[name] for name in columns}
