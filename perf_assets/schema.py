@@ -383,7 +383,7 @@ PREDICTOR_SCORES = _table(
     _text("device", "the device, such as tx2; of several devices in one fit, the held-out one"),
     _text("stage", "training or inference"),
     _text(
-        "method", "perf_assets, or a baseline: perf4sight, ai3_boosting, roofline, tdp_times_time, constant"
+        "method", "perf_assets, or a baseline: perf4sight, ai3, roofline, tdp_times_time, constant"
     ),
     _text(
         "split",

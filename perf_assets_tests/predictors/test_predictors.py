@@ -380,7 +380,7 @@ def test_a_held_out_device_is_predicted_from_the_others(several_devices_rows):
 def test_a_device_without_runs_is_answered_from_others(several_devices, several_devices_rows, tmp_path):
     rows = several_devices_rows
     for target, column in (("latency", "latency_ms"), ("memory", "memory_used_mib")):
-        fitted = fit_predictor(of(rows, target, column), target, "device")
+        fitted = fit_predictor(of(rows, target, column), target, ("device",))
         save_fitted(fitted, tmp_path, name_of(target, "perf4sight", "any", "training"))
     predictor = load_predictor(tmp_path, "a100", "training", small.tables())
     assert predictor.learnt_on == ["h100", "l40s", "v100"]
