@@ -382,9 +382,7 @@ PREDICTOR_SCORES = _table(
     ),
     _text("device", "the device, such as tx2; of several devices in one fit, the held-out one"),
     _text("stage", "training or inference"),
-    _text(
-        "method", "perf_assets, or a baseline: perf4sight, ai3, roofline, tdp_times_time, constant"
-    ),
+    _text("method", "perf_assets, or a baseline: perf4sight, ai3, roofline, tdp_times_time, constant"),
     _text(
         "split",
         "leave_one_network_out, leave_one_device_out, unseen_pruning_level, config; transfer_to_network and"

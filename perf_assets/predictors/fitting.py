@@ -163,8 +163,11 @@ class _Fit:
         return best if errors[best] < CLEARLY * errors[usual] else usual
 
     def _usual_belief(self, kind: str) -> Belief:
-        """What memory a device uses saturates, in ways that costs do not follow but trees recall of known networks."""
-        return Belief(recalled=0.5) if self.saturates and kind in ("variant", "size") else Belief()
+        """What memory a device uses saturates, in ways that costs do not follow but trees recall of known networks.
+
+        Of variants that were measured they would recall the noise too.
+        """
+        return Belief(recalled=0.5) if self.saturates and kind == "variant" else Belief()
 
     def _fit_of(
         self, fitted: Fitted, kind: str, sample: np.ndarray
