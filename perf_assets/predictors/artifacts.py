@@ -26,7 +26,7 @@ from perf_assets.predictors.predictor import Fitted
 FORMAT = 2
 _TIME = "time_"
 """Prefix of the arrays of a predictor inside another."""
-_DEVIATION = ("half_width", "spread_factor", "offset", "local", "noise", "length")
+_DEVIATION = ("half_width", "spread_factor", "offset", "local", "noise", "length", "gap")
 _LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from perf_assets.predictors.novelty import (
     comparable,
     fold_names,
     group_names,
+    level_gaps,
     network_names,
     places,
 )
@@ -148,7 +150,9 @@ class _Fit:
             deviation = Deviation.calibrate(at[own], np.log(y / predicted)[own], names[own], told[own])
             fitted.beliefs[kind] = belief
             if deviation is not None:
-                fitted.deviations[kind] = deviation
+                gaps = level_gaps(frame[own], fitted.known.levels)
+                gap = float(gaps[np.isfinite(gaps)].mean()) if np.isfinite(gaps).any() else 0.0
+                fitted.deviations[kind] = replace(deviation, gap=gap)
             if kind == self.new[0]:
                 fitted.known.most_unseen = float(unseen.max())
 

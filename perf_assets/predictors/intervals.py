@@ -38,6 +38,8 @@ class Deviation:
     local: float
     noise: float
     length: float
+    gap: float = 0.0
+    """Of left-out pruning levels, how loosely others held them on average (see ``novelty.level_gaps``); 0 where none were."""
     x: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     ratios: np.ndarray = field(default_factory=lambda: np.empty(0))
     groups: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))

@@ -70,3 +70,27 @@ def places(shape: pd.DataFrame) -> np.ndarray:
     logs = [name for name in shape if str(name).startswith("log_")]
     algorithms = [name for name in shape if str(name).startswith(("is_", "macs_"))]
     return np.hstack([shape[logs].to_numpy(float), ALGORITHMS_APART * shape[algorithms].to_numpy(float)])
+
+
+def level_gaps(frame: pd.DataFrame, levels: dict[str, list[float]]) -> np.ndarray:
+    """How loosely the measured pruning levels on both sides hold each row's level, shape (n,); NaN where there are none.
+
+    The variance of a Brownian bridge: (x - a) (b - x) / (b - a) between levels a < x < b.
+
+    Args:
+        frame: rows with ``model`` and ``pruning_ratio``.
+        levels: by network, the measured levels; a row's own does not count.
+    """
+    pairs = pd.DataFrame({"network": network_names(frame), "ratio": frame["pruning_ratio"].to_numpy(float)})
+    codes = pairs.groupby(list(pairs), sort=False).ngroup().to_numpy()
+    distinct = pairs[~pd.Series(codes).duplicated().to_numpy()].itertuples(index=False)
+    return np.array([_gap(ratio, levels.get(network, [])) for network, ratio in distinct])[codes]
+
+
+def _gap(ratio: float, levels: list[float]) -> float:
+    below = [level for level in levels if level < ratio - 1e-6]
+    above = [level for level in levels if level > ratio + 1e-6]
+    if not below or not above:
+        return np.nan
+    a, b = max(below), min(above)
+    return (ratio - a) * (b - ratio) / (b - a)

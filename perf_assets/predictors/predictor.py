@@ -14,7 +14,7 @@ from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.intervals import Deviation
 from perf_assets.predictors.known import Known
-from perf_assets.predictors.novelty import group_names, network_names, places, variant_names
+from perf_assets.predictors.novelty import group_names, level_gaps, network_names, places, variant_names
 from perf_assets.predictors.terms.common import CONSTANT, Prior
 from perf_assets.predictors.terms.priors import prior_of
 from perf_assets.predictors.terms.staged import TIME
@@ -90,6 +90,8 @@ class Outlook:
     groups: np.ndarray
     """What it deviates with."""
     places: np.ndarray
+    gaps: np.ndarray
+    """How loosely measured pruning levels hold its own: see ``novelty.level_gaps``."""
     needed: np.ndarray
     """What would be needed if memory had no end, in the target's unit."""
 
@@ -134,7 +136,9 @@ class Fitted:
             groups[kinds == kind] = group_names(design.frame[kinds == kind], kind)
         shares = self.model.cost_shares(costs).to_numpy()
         residual, _ = self._belief(kinds)
-        return Outlook(parts, shares, kinds, groups.astype(str), places(design.shape), parts.needed(residual))
+        gaps = level_gaps(design.frame, self.known.levels)
+        needed = parts.needed(residual)
+        return Outlook(parts, shares, kinds, groups.astype(str), places(design.shape), gaps, needed)
 
     def predict(self, design: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predictions with lower and upper end of their 90 % interval, in ``unit``, shape (n,) each."""
@@ -228,6 +232,11 @@ class Fitted:
             own = outlook.kinds == kind
             if own.any():
                 shift[own], half_widths[own] = deviation.at(outlook.places[own], outlook.groups[own])
+                if kind == "variant" and deviation.gap:
+                    # Close neighbours leave less open than those of left-out levels did. Half of the variance, for
+                    # want of better knowledge, is a level's own, which no neighbour tells.
+                    left_open = np.nan_to_num(outlook.gaps[own] / deviation.gap, nan=1.0)
+                    half_widths[own] *= np.sqrt((1 + np.minimum(left_open, 1)) / 2)
         return shift, half_widths
 
     def _belief(self, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Predictors on a small world of known costs: accuracy, checks, files, plans."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from perf_assets.predictors.evaluate import best_threshold, folds, leaks, score_
 from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.intervals import Deviation, half_width_of
 from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
+from perf_assets.predictors.novelty import level_gaps
 from perf_assets_tests.predictors import small
 
 
@@ -439,3 +441,28 @@ def test_best_threshold_divides():
 def test_too_few_rows_give_no_scores(rows):
     assert score_target(rows.rows(np.arange(5)), "latency", "tx2") == []
     assert relative_errors_pct(np.array([110.0]), np.array([100.0]))[0] == pytest.approx(10)
+
+
+def test_levels_between_close_neighbours_are_held_tighter():
+    frame = pd.DataFrame({"model": "wide", "pruning_ratio": [0.0, 0.25, 0.45, 0.5, 0.95]})
+    gaps = level_gaps(frame, {"wide": [0.0, 0.5, 0.9]})
+    assert np.isnan(gaps[[0, 4]]).all()
+    assert gaps[1] == pytest.approx(0.125)
+    assert gaps[2] == pytest.approx(0.045)
+    # What was measured there does not count: 50 % lies between none and 90 %.
+    assert gaps[3] == pytest.approx(0.5 * 0.4 / 0.9)
+    assert np.isnan(level_gaps(frame, {})).all()
+
+
+def test_an_interval_between_measured_levels_is_narrower_where_neighbours_are_close(rows):
+    known = of(rows, "latency", "latency_ms")
+    level = known.frame["pruning_ratio"].to_numpy()
+    fitted = fit_predictor(known.rows(np.isin(level, (0.0, 0.3, 0.7, 0.9))), "latency", ("variant",))
+    between = known.rows(level == 0.5)
+    close = replace(between, frame=between.frame.assign(pruning_ratio=0.31))
+
+    def width(design):
+        _, lower, upper = fitted.predict(design)
+        return np.log(upper / lower).mean()
+
+    assert width(close) < width(between)
