@@ -115,21 +115,24 @@ class _Fit:
         design = self.design
         if self.time is not None:
             design = with_latency(design, self.time.predict(design)[0])
-        model = self._model(design, np.arange(len(self.y)), self._pull(), self.trees)
-        costs, _ = expected_costs(design, self.target)
+        model, costs = self._model(design, np.arange(len(self.y)), self._pull(), self.trees)
         unit = MEASURES["latency" if self.target == "layer_latency" else self.target][1]
         known = Known.of(design, model.cost_shares(costs), 0.0)
         beliefs = {kind: self._usual_belief(kind) for kind in self.new}
         snapshot = snapshot_of(design, self.target)
         return Fitted(self.target, unit, model, beliefs, {}, known, snapshot, time=self.time)
 
-    def _model(self, design: Design, rows: np.ndarray, pull: float | None, trees: int) -> CostModel:
+    def _model(
+        self, design: Design, rows: np.ndarray, pull: float | None, trees: int
+    ) -> tuple[CostModel, pd.DataFrame]:
+        """A cost model of some rows, and the costs of all."""
         costs, families = expected_costs(design, self.target)
         own = self._telling(rows)
-        return fit_cost_model(
+        model = fit_cost_model(
             costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
             capped=self.capped, pull=pull, trees=trees, recall=self.saturates,
         )  # fmt: skip
+        return model, costs
 
     def calibrate(self, fitted: Fitted) -> None:
         """Set beliefs and deviations from fits that leave out what may be new."""
@@ -185,8 +188,7 @@ class _Fit:
                 # What energy follows from must not have seen the group either.
                 latency_ms = _latency_left_out(fitted.time, kind, design, sample[train], trees)
                 design = with_latency(design, latency_ms)
-            model = self._model(design, sample[train], fitted.model.pull, trees)
-            costs, _ = expected_costs(design, self.target)
+            model, costs = self._model(design, sample[train], fitted.model.pull, trees)
             largest = model.cost_shares(costs.iloc[sample[train]]).max().to_dict()
 
             def predict(held: np.ndarray) -> np.ndarray:

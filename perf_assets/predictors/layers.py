@@ -16,7 +16,7 @@ def layer_design(layers: pd.DataFrame, tables: NetworkTables) -> Design:
     """Design matrix of timed convolutions, with each layer's true sizes from the shapes of its network.
 
     Args:
-        layers: rows of :data:`LAYERS_QUERY`; their ``input_size`` is the network's.
+        layers: rows of ``configurations.LAYERS_QUERY``; their ``input_size`` is the network's.
         tables: where shapes come from.
 
     Returns:

@@ -16,13 +16,12 @@ CONSTANT = "constant"
 Prior = dict[str, tuple[str, float]]
 """Term → (family, expected cost of one unit of it)."""
 
+FAMILY_DOUBT = {"transforms": 30.0}
+"""By what factor the expected cost of a family may be off where that is much more than usual: it is drawn so much less."""
+
 
 def convolutions(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     """Of the convolutions: input and output channels, kernel, stride, input and output size, groups."""
     conv = arrays["kind"] == "conv"
     names = ("in_channels", "out_channels", "kernel_size", "stride", "in_hw", "out_hw", "groups")
     return tuple(arrays[name][conv] for name in names)
-
-
-FAMILY_DOUBT = {"transforms": 30.0}
-"""By what factor the expected cost of a family may be off where that is much more than usual: it is drawn so much less."""
