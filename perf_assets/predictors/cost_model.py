@@ -31,8 +31,10 @@ FORESTS = ("forest", "recall")
 """Forests of a cost model, by the names of its attributes."""
 FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
-SMALL_GROUP = 0.05
+SMALL_GROUP = 0.1
 """Groups with fewer than this share of the largest group's rows are small."""
+USUALLY_APART = 0.3
+"""Logarithm of measured / predicted by which a new network may well be off: an odd one is off by more."""
 
 
 @dataclass
@@ -188,7 +190,7 @@ def fit_cost_model(
         terms: terms of cost, shape (n, terms), each 0 or more.
         shape: scale-free features, shape (n, features).
         y: measured values above 0, shape (n,).
-        groups: what each row belongs to (its network); groups weigh the same, see :func:`row_weights`.
+        groups: what each row belongs to (its network); groups weigh the same.
         prior: the terms to use and what to expect of them.
         capped: predict no more than the largest measured value (memory cannot exceed the device's).
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
@@ -259,21 +261,20 @@ def thinned(groups: np.ndarray, most: int) -> np.ndarray:
     return np.unique(np.concatenate([np.linspace(0, len(groups) - 1, most).astype(int), rare]))
 
 
-def row_weights(groups: np.ndarray) -> np.ndarray:
-    """Weights of rows under which groups weigh the same, shape (n,), sum 1.
-
-    A group with fewer than a twentieth of the largest group's rows weighs less, in proportion: a handful must not
-    count as much as hundreds.
-    """
-    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    share = np.minimum(1, counts / (SMALL_GROUP * counts.max()))
-    return (share / counts / share.sum())[inverse]
-
-
 def in_large_groups(groups: np.ndarray) -> np.ndarray:
-    """Rows of groups that weigh in full, see :func:`row_weights`: a mask of shape (n,)."""
+    """Rows of groups with at least a tenth of the largest group's rows: a mask of shape (n,)."""
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     return (counts >= SMALL_GROUP * counts.max())[inverse]
+
+
+def judging_groups(groups: np.ndarray) -> np.ndarray:
+    """Rows of groups that are worth leaving out to see how they are predicted, a mask of shape (n,).
+
+    Those :func:`in_large_groups`, since a handful of rows tells little of what is common to a group; all, where fewer
+    than two groups are large.
+    """
+    large = in_large_groups(groups)
+    return large if len(np.unique(groups[large])) > 1 else np.ones(len(groups), dtype=bool)
 
 
 def balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
@@ -287,24 +288,43 @@ def _best_pull(
     """The pull under which groups that were left out are predicted best; a middling one where there is one group."""
     if len(pd.unique(groups)) < 2:
         return 0.05
+    judging = judging_groups(groups)
 
     def error(pull: float) -> float:
         def fit(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             costs = _fit_costs(x[train], y[train], groups[train], expected, families, pull)
             return lambda held: x[held] @ costs
 
-        return balanced_error(out_of_group(fit, groups), y, groups)
+        return balanced_error(out_of_group(fit, groups)[judging], y[judging], groups[judging])
 
     errors = {strength: error(strength) for strength in PULLS}
     # Two groups judge poorly: of the pulls that do about as well by them, the strongest.
-    tolerance = 1.25 if len(pd.unique(groups)) == 2 else 1.0
+    tolerance = 1.25 if len(pd.unique(groups[judging])) == 2 else 1.0
     return max(strength for strength in PULLS if errors[strength] <= tolerance * min(errors.values()))
 
 
 def _fit_costs(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray, pull: float
 ) -> np.ndarray:
-    weight = np.sqrt(row_weights(groups))
+    """Coefficients under which rows are predicted best, groups weighing the same.
+
+    Small groups weigh the less the more they contradict the large ones (Welsch's weights of robust regression): an
+    odd handful of runs must not decide what everything else costs.
+    """
+    _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    weights, large = 1 / counts[inverse], in_large_groups(groups)
+    if not large.all():
+        costs = _drawn_costs(x[large], y[large], weights[large], expected, families, pull)
+        apart = pd.Series(np.log(y / (x @ costs))).groupby(groups).transform("mean").to_numpy()
+        weights[~large] *= np.exp(-((apart[~large] / USUALLY_APART) ** 2) / 2)
+    return _drawn_costs(x, y, weights, expected, families, pull)
+
+
+def _drawn_costs(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, expected: np.ndarray, families: np.ndarray, pull: float
+) -> np.ndarray:
+    """Coefficients by least squares of relative errors, drawn towards the expected ones in three steps."""
+    weight = np.sqrt(weights / weights.sum())
     relative = x * expected / y[:, None] * weight[:, None]
 
     def drawn(columns: np.ndarray, towards: np.ndarray, strength: np.ndarray) -> np.ndarray:

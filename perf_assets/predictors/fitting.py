@@ -144,7 +144,7 @@ class _Fit:
             if left_out.ndim != 2:
                 continue
             parts, unseen = Parts(*left_out.T[:4]), left_out[:, 4]
-            own, names = comparable(frame, kind), group_names(frame, kind)
+            own, names = comparable(self.design.frame, kind)[sample], group_names(frame, kind)
             if not own.any():
                 continue
             belief = self._belief(kind, parts.rows(own), y[own], names[own])

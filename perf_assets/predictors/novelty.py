@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.cost_model import SEED
+from perf_assets.predictors.cost_model import SEED, judging_groups
 from perf_assets.predictors.networks import canonical
 
 WITHIN_DEVICE = ("network", "variant", "size")
@@ -50,19 +50,21 @@ def fold_names(frame: pd.DataFrame, kind: str) -> np.ndarray:
 
 
 def comparable(frame: pd.DataFrame, kind: str) -> np.ndarray:
-    """Rows that were left out in the way in which new ones are asked about, shape (n,).
+    """Rows that, left out, tell how new ones are predicted: a mask of shape (n,).
 
-    A variant needs others of its network beside it; and pruning levels are asked about between those measured, so
-    that the outermost, which can only be extrapolated to, say nothing.
+    Those of networks (or devices) of which more than a handful was measured. Besides, a variant needs others of its
+    network beside it; and pruning levels are asked about between those measured, so that the outermost, which can
+    only be extrapolated to, say nothing.
     """
+    judging = judging_groups(group_names(frame, "device" if kind == "device" else "network"))
     if kind != "variant":
-        return np.ones(len(frame), dtype=bool)
+        return judging
     model = pd.Series(network_names(frame), index=frame.index)
     ratio = frame["pruning_ratio"].astype(float)
     by_model = ratio.groupby(model)
     inner = (ratio > by_model.transform("min")) & (ratio < by_model.transform("max"))
     several = pd.Series(variant_names(frame), index=frame.index).groupby(model).transform("nunique") > 1
-    return (several & (inner | (by_model.transform("nunique") <= 2))).to_numpy()
+    return judging & (several & (inner | (by_model.transform("nunique") <= 2))).to_numpy()
 
 
 def places(shape: pd.DataFrame) -> np.ndarray:

@@ -16,7 +16,7 @@ from perf_assets.predictors.bundle import (
     name_of,
 )
 from perf_assets.predictors.configurations import measured
-from perf_assets.predictors.cost_model import Forest, relative_errors_pct
+from perf_assets.predictors.cost_model import Forest, fit_cost_model, relative_errors_pct
 from perf_assets.predictors.design import design
 from perf_assets.predictors.drift import drift, prediction_rows
 from perf_assets.predictors.evaluate import best_threshold, folds, leaks, score_target
@@ -70,6 +70,37 @@ def test_splits_hold_out_whole_groups(rows):
         if fold.split == "leave_one_network_out":
             assert set(rows.frame["model"][fold.held]) == {fold.group}
             assert fold.group not in set(rows.frame["model"][fold.train])
+
+
+def mixed_costs(factor):
+    """True costs of 1 each; two groups hardly use the third, the few runs of a third group are ``factor`` times off."""
+    random = np.random.default_rng(0)
+    mixes = {"a": (1, 0.1, 0.05), "b": (0.1, 1, 0.05), "few": (0.1, 0.1, 1)}
+    groups = np.repeat([*mixes], [100, 100, 4])
+    sizes = np.exp(random.normal(0, 1, (204, 1)) + random.normal(0, 0.2, (204, 3)))
+    terms = pd.DataFrame([mixes[group] for group in groups] * sizes, columns=["macs", "traffic", "launches"])
+    y = terms.sum(axis=1) * np.where(groups == "few", factor, 1) * np.exp(random.normal(0, 0.05, 204))
+    prior = {name: (name, 1.0) for name in terms}
+    return fit_cost_model(terms, terms, y.to_numpy(), groups, prior, trees=0).coefficients
+
+
+@pytest.mark.parametrize("factor", [0.05, 2, 5, 20])
+def test_an_odd_handful_of_runs_decides_no_cost(factor):
+    assert mixed_costs(factor) == pytest.approx(np.ones(3), abs=0.1)
+
+
+def test_a_handful_that_agrees_tells_its_cost():
+    assert mixed_costs(1.3)[2] == pytest.approx(1.3, rel=0.15)
+
+
+def test_a_handful_of_runs_is_no_network_to_leave_out(rows):
+    own = of(rows, "latency", "latency_ms").frame
+    own = own[(own["model"] != "pointwise") | ((own["model"] == "pointwise").cumsum() <= 3)]
+    splits = [fold for fold in folds(own) if fold.split == "leave_one_network_out"]
+    assert {fold.group for fold in splits} == {"narrow", "wide"}
+    assert all((own["model"][fold.train] == "pointwise").sum() == 3 for fold in splits)
+    two = own[own["model"] != "wide"]
+    assert {fold.group for fold in folds(two) if fold.new == "network"} == {"narrow", "pointwise"}
 
 
 def test_intervals_hold_what_they_promise():

@@ -8,7 +8,7 @@ import pytest
 
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import measured
-from perf_assets.predictors.cost_model import Belief, relative_errors_pct, row_weights
+from perf_assets.predictors.cost_model import Belief, relative_errors_pct
 from perf_assets.predictors.design import design
 from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.layers import layer_design
@@ -155,12 +155,3 @@ def test_terms_of_a_network_are_sums_over_images_and_layers():
     assert four["copy_in_mib"] == pytest.approx(4 * one["copy_in_mib"])
     assert four["copy_weight_mib"] == one["copy_weight_mib"]
     assert four["launches"] == one["launches"]
-
-
-def test_a_handful_of_rows_weighs_little():
-    groups = np.array(["a"] * 400 + ["b"] * 300 + ["c"] * 4)
-    weights = row_weights(groups)
-    share = {name: weights[groups == name].sum() for name in "abc"}
-    assert sum(share.values()) == pytest.approx(1)
-    assert share["a"] == pytest.approx(share["b"])
-    assert share["c"] == pytest.approx(share["a"] * 4 / 20)
