@@ -98,7 +98,7 @@ def _roofline_ms(design: Design) -> np.ndarray:
 def _facts(frame: pd.DataFrame) -> list[np.ndarray]:
     facts = [device_facts(name) for name in frame["device"]]
     return [np.array([getattr(fact, name) for fact in facts])
-            for name in ("peak_fp32_tflops", "memory_bandwidth_gbps", "memory_gib", "tdp_w")]  # fmt: skip
+            for name in ("peak_fp32_tflops", "memory_bandwidth_gbps", "memory_gib", "tdp_w", "launched_year")]  # fmt: skip
 
 
 def _algorithms(frame: pd.DataFrame) -> list[np.ndarray]:

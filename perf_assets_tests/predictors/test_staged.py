@@ -93,6 +93,17 @@ def test_a_held_out_network_is_predicted(rows, target, limit_pct):
     assert held_out_pct(rows, target) < limit_pct
 
 
+def test_a_host_is_taken_to_be_as_old_as_its_accelerator():
+    newer, older = ("h100", "l40s"), "v100"
+    every = pd.concat([runs().assign(device=name) for name in (*newer, older)], ignore_index=True)
+    every["latency_ms"] *= np.where(every["device"] == older, 1.5, 1.0)
+    rows = design(measured(every), Tables(), with_peer=False)
+    own = (rows.frame["device"] == older).to_numpy()
+    fitted = fit_predictor(rows.rows(~own), "latency", ("device",), trees=20)
+    y = values_of(rows.frame, "latency")[own]
+    assert relative_errors_pct(fitted.at_device(older).predict(rows.rows(own))[0], y).mean() < 15
+
+
 def test_layers_of_a_held_out_network_are_predicted_from_their_own_sizes():
     rows = layer_design(timed_layers(), Tables())
     assert rows.skipped == {}
