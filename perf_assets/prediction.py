@@ -31,6 +31,7 @@ TARGETS = {
 """Asset → the targets it fits."""
 
 CHECKS = {
+    "no_odd_measurements": "No measured value is 100 times more or less than what the other runs of its network suggest.",
     "held_out_rows_do_not_leak": "No configuration stands on both sides of a grouped split, no feature is the target.",
     "shuffled_target_is_not_learnt": "Fitted on shuffled values, predictions of a held-out network are far worse.",
     "ours_beats_the_peers": "Held-out networks, devices and pruning levels: on every such split ours errs less than every peer.",
@@ -154,5 +155,9 @@ def check(paths: DataPaths, name: str) -> list[str]:
         with open_readonly(paths.database) as connection:
             return audit.beaten_by_peers(connection.execute("SELECT * FROM predictor_scores").df())
     seen = read_measurements(paths)
-    problem = audit.leaked if name == "held_out_rows_do_not_leak" else audit.learnt_from_shuffled
-    return problem(seen.runs, seen.tables)
+    problems = {
+        "no_odd_measurements": audit.odd,
+        "held_out_rows_do_not_leak": audit.leaked,
+        "shuffled_target_is_not_learnt": audit.learnt_from_shuffled,
+    }
+    return problems[name](seen.runs, seen.tables)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.bundle import domains, rows_of
+from perf_assets.predictors.bundle import ANY_DEVICE, domains, rows_of
 from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.evaluate import GROUPED_SPLITS, MIN_ROWS, Fit, folds, leaks, shuffled_target_score
 from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.networks import NetworkTables
+from perf_assets.predictors.odd import odd_values, without_odd
 from perf_assets.predictors.predictor import OURS, values_of
 
 SHUFFLED_FACTOR = 1.5
@@ -66,8 +67,15 @@ def beaten_by_peers(scores: pd.DataFrame) -> list[str]:
     return found
 
 
+def odd(measured: pd.DataFrame, tables: NetworkTables) -> list[str]:
+    """Measurements that nothing was learnt from because they cannot be right; in words."""
+    own = [domain for domain in domains(measured) if domain[1] != ANY_DEVICE]
+    designs = (design(rows_of(measured, *domain), tables, with_peer=False) for domain in own)
+    return [text for rows in designs if len(rows) for text in odd_values(rows)]
+
+
 def _designs(measured: pd.DataFrame, tables: NetworkTables) -> Iterator[tuple[str, Design]]:
     for tool, device, stage in domains(measured):
         rows = design(rows_of(measured, tool, device, stage), tables, with_peer=False)
         if len(rows):
-            yield f"{device} ({stage}, {tool})", rows
+            yield f"{device} ({stage}, {tool})", without_odd(rows)

@@ -20,6 +20,7 @@ from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.layers import layer_design
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.novelty import WITHIN_DEVICE
+from perf_assets.predictors.odd import without_odd
 from perf_assets.predictors.predictor import Fitted, values_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def fit_targets(
     for domain in domains(measured):
         own = rows_of(measured, *domain)
         told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
-        if told and len(everything := design(own, tables)):
+        if told and len(everything := without_odd(design(own, tables))):
             tasks += [delayed(_fit_target)(everything, target, domain, folder) for target in told]
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
     return [row for rows in Parallel(workers)(tasks) for row in rows]
@@ -115,11 +116,12 @@ def fit_layers(layers: pd.DataFrame, tables: NetworkTables, folder: Path) -> lis
     """
     scores: list[dict[str, Any]] = []
     for device, group in layers.groupby("device"):
-        timed = layer_design(group.reset_index(drop=True), tables)
+        timed = without_odd(layer_design(group.reset_index(drop=True), tables))
         if len(timed) < MIN_LAYERS:
             continue
         rows = score_target(timed, "layer_latency", str(device))
-        fitted = fit_predictor(timed, "layer_latency")
+        known = np.isfinite(values_of(timed.frame, "layer_latency"))
+        fitted = fit_predictor(timed.rows(known), "layer_latency")
         save_fitted(fitted, folder, name_of("layer_latency", "ai3", str(device), "inference"), rows)
         scores += rows
     return scores

@@ -9,12 +9,12 @@ import pandas as pd
 
 RUNS_QUERY = """
 SELECT tool, model, coalesce(pruning_ratio, 0) AS pruning_ratio, device, coalesce(stage, workload) AS stage,
-       algorithm, batch_size, input_size, status,
+       algorithm, batch_size, input_size, cleaned_runs.status,
        latency_ms, memory_used_mib, memory_allocated_mib, memory_reserved_mib, energy_j, quality,
-       file_id, run_id
-FROM cleaned_runs
+       path, run_id
+FROM cleaned_runs JOIN source_files USING (file_id)
 WHERE tool IN ('perf4sight', 'ai3', 'perf_assets') AND workload IN ('training', 'inference')
-  AND status IN ('ok', 'oom') AND model IS NOT NULL AND device IS NOT NULL AND batch_size IS NOT NULL
+  AND cleaned_runs.status IN ('ok', 'oom') AND model IS NOT NULL AND device IS NOT NULL AND batch_size >= 1
   AND coalesce(json_extract_string(config, '$.measures'), '') <> 'layers'
 ORDER BY run_id
 """
@@ -31,7 +31,7 @@ LAYERS_QUERY = """
 SELECT r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.layer_index, l.in_channels,
        l.out_channels, l.kernel_size, l.mean_ms AS latency_ms
 FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id)
-WHERE r.tool = 'ai3' AND r.status = 'ok' AND r.input_size IS NOT NULL AND l.kind = 'conv' AND l.mean_ms > 0
+WHERE r.tool = 'ai3' AND r.status = 'ok' AND r.batch_size >= 1 AND r.input_size IS NOT NULL AND l.kind = 'conv' AND l.mean_ms > 0
 ORDER BY r.run_id, l.layer_index
 """
 """Timed convolutions of profiled networks."""
@@ -60,7 +60,7 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns :data:`KEYS`, ``latency_ms`` … ``energy_j`` (NaN where not measured), ``oom`` (1.0 where the
-        configuration ran out of memory, 0.0 where it fitted) and ``file_ids`` (where it was measured).
+        configuration ran out of memory, 0.0 where it fitted) and ``files`` (where it was measured).
     """
     runs = runs.copy()
     runs["algorithm"] = runs["algorithm"].astype(object).where(runs["algorithm"].notna(), "")
@@ -78,7 +78,7 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
     groups = runs.groupby(list(KEYS), dropna=False, sort=True)
     frame = groups[columns].median()
     frame["oom"] = (groups["oom"].mean() >= 0.5).astype(float)
-    frame["file_ids"] = groups["file_id"].agg(lambda ids: sorted(set(ids)))
+    frame["files"] = groups["path"].agg(lambda paths: sorted(set(paths)))
     return frame.reset_index()
 
 
@@ -87,8 +87,16 @@ def _flags(flags: Any) -> list[str]:
 
 
 def complete_keys(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with every column of :data:`KEYS`, filled with what is usual, and a fresh index."""
+    """The frame with every column of :data:`KEYS`, filled with what is usual, and a fresh index.
+
+    Raises:
+        ValueError: a batch size that is no number of 1 or more.
+    """
     frame = frame.reset_index(drop=True).copy()
+    bad = ~(pd.to_numeric(frame["batch_size"], errors="coerce") >= 1)
+    if bad.any():
+        row = int(bad.idxmax())
+        raise ValueError(f"batch_size of row {row} is {frame['batch_size'][row]}: it must be 1 or more")
     usual = {
         "tool": "",
         "pruning_ratio": 0.0,

@@ -135,7 +135,7 @@ class NetworkTables:
             return dropped
         if ratio != 0 and (name, ratio) not in self._folders:
             raise UnknownNetworkError(
-                f"no shapes of {network} pruned by {pruning_ratio:.0%}: drop a layer table (net,level,idx,layer,type,...) "
+                f"no shapes of {network} pruned by {100 * pruning_ratio:g}%: drop a layer table (net,level,idx,layer,type,...) "
                 f"or prune it (asset pruned_models); known are {', '.join(f'{known:.0%}' for known in self.levels(network))}"
             )
         self._arrays[name, ratio, input_size] = self._trace(network, ratio, input_size)

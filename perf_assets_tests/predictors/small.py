@@ -99,5 +99,5 @@ def runs(
                                  "latency_ms": latency[i] * factor[0] if fits else np.nan,
                                  "memory_used_mib": used[i] * factor[1] if fits else np.nan,
                                  "memory_allocated_mib": np.nan, "memory_reserved_mib": np.nan, "energy_j": np.nan,
-                                 "quality": [], "file_id": f"{name}{level}", "run_id": f"{name}{level}-{size}"})  # fmt: skip
+                                 "quality": [], "path": f"{name}_{level}.csv", "run_id": f"{name}{level}-{size}"})  # fmt: skip
     return pd.DataFrame(rows)

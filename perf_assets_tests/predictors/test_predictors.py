@@ -497,3 +497,31 @@ def test_an_interval_between_measured_levels_is_narrower_where_neighbours_are_cl
         return np.log(upper / lower).mean()
 
     assert width(close) < width(between)
+
+
+def test_values_that_cannot_be_right_are_named_and_not_learnt_from(tmp_path):
+    """One file in seconds among milliseconds, one value of memory that is absurd."""
+    runs = measured(small.runs())
+    seconds = runs["files"].map(lambda files: files == ["wide_50.csv"])
+    absurd = int(np.flatnonzero((runs["model"] == "narrow") & runs["memory_used_mib"].notna())[3])
+    runs["latency_ms"] = runs["latency_ms"].mask(seconds, runs["latency_ms"] / 1000)
+    runs.loc[absurd, "memory_used_mib"] = 1e300
+    problems = audit.odd(runs, small.tables())
+    assert len(problems) == runs.loc[seconds, "latency_ms"].notna().sum() + 1
+    assert sum("wide_50.csv" in text and "latency" in text for text in problems) == len(problems) - 1
+    assert sum("1e+300" in text and runs["files"][absurd][0] in text for text in problems) == 1
+
+    without = runs.copy()
+    without["latency_ms"] = without["latency_ms"].mask(seconds)
+    without.loc[absurd, "memory_used_mib"] = np.nan
+    fits = [fit_targets(frame, small.tables(), ("latency", "memory"), tmp_path) for frame in (runs, without)]
+    assert fits[0] == fits[1]
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, np.nan, "many"])
+def test_a_batch_that_is_none_is_refused(fitted_folder, batch_size):
+    folder, _ = fitted_folder
+    predictor = load_predictor(folder, "tx2", tables=small.tables())
+    frame = pd.DataFrame({"model": ["wide", "wide"], "batch_size": [4, batch_size]}, dtype=object)
+    with pytest.raises(ValueError, match="batch_size of row 1"):
+        predictor.predict(frame)

@@ -58,7 +58,7 @@ def runs(noise=0.02):
                 rows.append({"tool": "ai3", "model": model, "pruning_ratio": 0.0, "device": "l40s", "stage": "inference", "algorithm": algorithm,
                              "batch_size": 1, "input_size": size, "status": "ok", "latency_ms": time, "memory_used_mib": np.nan,
                              "memory_allocated_mib": np.nan, "memory_reserved_mib": np.nan, "energy_j": (IDLE_W * time + WORK_W * work_ms) / 1000,
-                             "quality": [], "file_id": model, "run_id": f"{model}{algorithm}{size}"})  # fmt: skip
+                             "quality": [], "path": f"{model}.csv", "run_id": f"{model}{algorithm}{size}"})  # fmt: skip
     return pd.DataFrame(rows)
 
 
