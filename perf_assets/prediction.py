@@ -72,7 +72,7 @@ def read_measurements(paths: DataPaths) -> Measurements:
 
 def fit(paths: DataPaths, asset: str, measurements: Measurements | None = None) -> list[dict[str, Any]]:
     """Fit, score and save the predictors of one asset of :data:`TARGETS`; returns their scores."""
-    from perf_assets.predictors.bundle import fit_layers, fit_targets
+    from perf_assets.predictors.bundle import fit_targets
 
     seen = measurements or read_measurements(paths)
     targets = TARGETS[asset]
@@ -81,10 +81,7 @@ def fit(paths: DataPaths, asset: str, measurements: Measurements | None = None) 
         if file.name.split("-")[0] in targets:
             file.unlink()
             file.with_suffix(".npz").unlink(missing_ok=True)
-    scores = fit_targets(seen.runs, seen.tables, targets, paths.predictors)
-    if "layer_latency" in targets:
-        scores += fit_layers(seen.layers, seen.tables, paths.predictors)
-    return scores
+    return fit_targets(seen.runs, seen.tables, targets, paths.predictors, seen.layers)
 
 
 def publish_scores(paths: DataPaths) -> list[dict[str, Any]]:

@@ -63,15 +63,20 @@ def name_of(target: str, tool: str, device: str, stage: str) -> str:
 
 
 def fit_targets(
-    measured: pd.DataFrame, tables: NetworkTables, targets: tuple[str, ...], folder: Path
+    measured: pd.DataFrame,
+    tables: NetworkTables,
+    targets: tuple[str, ...],
+    folder: Path,
+    layers: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
     """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
 
     Args:
         measured: what :func:`configurations.measured` returns.
         tables: where shapes come from.
-        targets: keys of ``MEASURES`` (others are passed over); with ``memory``, out-of-memory is judged too.
+        targets: keys of ``MEASURES``, with ``memory`` out-of-memory is judged too; or ``layer_latency``.
         folder: where the files go.
+        layers: single convolutions' times, rows of ``configurations.LAYERS_QUERY``.
 
     Returns:
         Rows of ``predictor_scores``.
@@ -81,9 +86,17 @@ def fit_targets(
         own = rows_of(measured, *domain)
         told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
         if told and len(everything := without_odd(design(own, tables))):
-            tasks += [delayed(_fit_target)(everything, target, domain, folder) for target in told]
+            tasks += [(everything, target, domain) for target in told]
+    if layers is not None and "layer_latency" in targets:
+        for device, group in layers.groupby("device"):
+            timed = without_odd(layer_design(group.reset_index(drop=True), tables))
+            if len(timed) >= MIN_LAYERS:
+                tasks.append((timed, "layer_latency", ("ai3", str(device), "inference")))
+    # What takes longest must not begin last.
+    tasks.sort(key=lambda task: len(task[0]), reverse=True)
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
-    return [row for rows in Parallel(workers)(tasks) for row in rows]
+    results = Parallel(workers)(delayed(_fit_target)(*task, folder) for task in tasks)
+    return [row for rows in results for row in rows]
 
 
 def _fit_target(
@@ -101,30 +114,6 @@ def _fit_target(
         fitted = fitted.with_limit(everything)
     save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
     return rows
-
-
-def fit_layers(layers: pd.DataFrame, tables: NetworkTables, folder: Path) -> list[dict[str, Any]]:
-    """Fit, score and save predictors of single convolutions' times, for every device with enough of them.
-
-    Args:
-        layers: rows of ``configurations.LAYERS_QUERY``.
-        tables: where the layers' true sizes come from.
-        folder: where the files go.
-
-    Returns:
-        Rows of ``predictor_scores``.
-    """
-    scores: list[dict[str, Any]] = []
-    for device, group in layers.groupby("device"):
-        timed = without_odd(layer_design(group.reset_index(drop=True), tables))
-        if len(timed) < MIN_LAYERS:
-            continue
-        rows = score_target(timed, "layer_latency", str(device))
-        known = np.isfinite(values_of(timed.frame, "layer_latency"))
-        fitted = fit_predictor(timed.rows(known), "layer_latency")
-        save_fitted(fitted, folder, name_of("layer_latency", "ai3", str(device), "inference"), rows)
-        scores += rows
-    return scores
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pandas as pd
 
 from perf_assets.predictors.baselines import baselines_of
 from perf_assets.predictors.configurations import MEASURES
-from perf_assets.predictors.cost_model import SEED, judging_groups, relative_errors_pct
+from perf_assets.predictors.cost_model import SEED, relative_errors_pct
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.predictor import OURS, Fitted, snapshot_of, values_of
@@ -51,19 +51,17 @@ class Fold:
 def folds(frame: pd.DataFrame) -> Iterator[Fold]:
     """Every split that rows of one stage allow: of several devices whole devices, of one device what differs in it.
 
-    Networks and devices of which only a handful was measured are not held out: see :func:`judging_groups`.
-
     Args:
         frame: columns ``model``, ``pruning_ratio``, ``device`` of measured rows.
     """
     device = frame["device"].to_numpy(str)
     if len(np.unique(device)) > 1:
-        for name in np.unique(device[judging_groups(device)]):
+        for name in np.unique(device):
             yield Fold("leave_one_device_out", str(name), device != name, device == name, "device")
         return
     model, level = frame["model"].to_numpy(str), (frame["pruning_ratio"] * 100).round().to_numpy(int)
     if len(np.unique(model)) > 1:
-        for name in np.unique(model[judging_groups(model)]):
+        for name in np.unique(model):
             yield Fold("leave_one_network_out", str(name), model != name, model == name, "network")
     of_config = np.isin(level, CONFIG_LEVELS_PCT)
     own = model == CONFIG_NETWORK

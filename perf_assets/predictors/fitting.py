@@ -130,7 +130,7 @@ class _Fit:
         own = self._telling(rows)
         model = fit_cost_model(
             costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
-            capped=self.capped, pull=pull, trees=trees, recall=self.saturates,
+            capped=self.capped, pull=pull, trees=trees, recall=self.saturates and bool(self.new),
         )  # fmt: skip
         return model, costs
 
