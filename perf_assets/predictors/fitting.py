@@ -40,7 +40,7 @@ from perf_assets.predictors.predictor import (
     expected_costs,
     snapshot_of,
     values_of,
-    with_latency,
+    with_times,
 )
 
 CALIBRATION_TREES = 30
@@ -114,7 +114,7 @@ class _Fit:
         """Fitted to all rows, with nothing known of how it errs."""
         design = self.design
         if self.time is not None:
-            design = with_latency(design, self.time.predict(design)[0])
+            design = with_times(design, self.time.predict(design)[0], self.time.model)
         model, costs = self._model(design, np.arange(len(self.y)), self._pull(), self.trees)
         unit = MEASURES["latency" if self.target == "layer_latency" else self.target][1]
         known = Known.of(design, model.cost_shares(costs), 0.0)
@@ -186,8 +186,7 @@ class _Fit:
             design = self.design
             if fitted.time is not None:
                 # What energy follows from must not have seen the group either.
-                latency_ms = _latency_left_out(fitted.time, kind, design, sample[train], trees)
-                design = with_latency(design, latency_ms)
+                design = _with_times_left_out(fitted.time, kind, design, sample[train], trees)
             model, costs = self._model(design, sample[train], fitted.model.pull, trees)
             largest = model.cost_shares(costs.iloc[sample[train]]).max().to_dict()
 
@@ -202,8 +201,8 @@ class _Fit:
         return fit
 
 
-def _latency_left_out(time: Fitted, kind: str, design: Design, train: np.ndarray, trees: int) -> np.ndarray:
-    """Latencies in ms of all rows by a model fitted to some, believed as what is left out is new, shape (n,)."""
+def _with_times_left_out(time: Fitted, kind: str, design: Design, train: np.ndarray, trees: int) -> Design:
+    """The design with times of all rows by a model fitted to some, believed as what is left out is new."""
     y, groups = values_of(design.frame, "latency"), _groups(design.frame, "model")
     costs, families = expected_costs(design, "latency")
     known = train[np.isfinite(y[train])]
@@ -213,7 +212,7 @@ def _latency_left_out(time: Fitted, kind: str, design: Design, train: np.ndarray
     parts = model.parts(costs, design.shape)
     latency_ms = parts.predicted(time.beliefs.get(kind, Belief()))
     latency_ms[train] = parts.rows(train).predicted(Belief())
-    return latency_ms
+    return with_times(design, latency_ms, model)
 
 
 def _groups(frame: pd.DataFrame, grouped_by: str) -> np.ndarray:

@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.configurations import MEASURES
+from perf_assets.predictors.configurations import MEASURES, family_of
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.novelty import network_names
-from perf_assets.predictors.predictor import expected_costs, values_of, with_latency
+from perf_assets.predictors.predictor import expected_costs, values_of, with_times
 
 ODD_FACTOR = 100.0
 """How many times more or less than the others of its network a value may be, measured in what it should cost.
@@ -45,6 +45,8 @@ def odd_values(rows: Design) -> Iterator[str]:
 
 
 def _targets(rows: Design) -> list[str]:
+    if not len(rows):
+        return []
     if "layer" in rows.frame:
         return ["layer_latency"]
     return [target for target, (column, _) in MEASURES.items() if column in rows.frame]
@@ -56,8 +58,8 @@ def _column(target: str) -> str:
 
 def _factors(rows: Design, target: str) -> tuple[np.ndarray, np.ndarray]:
     """How many times as large as expected beside its network's others each value is, and whether that is odd."""
-    if target == "energy":
-        rows = with_latency(rows, values_of(rows.frame, "latency"))
+    if target == "energy" and family_of(str(rows.frame["tool"].iloc[0])) == "host_staged":
+        rows = with_times(rows, values_of(rows.frame, "latency"))
     expected = expected_costs(rows, target)[0].sum(axis=1, skipna=False).to_numpy(float)
     ratios = pd.Series(np.log(values_of(rows.frame, target)) - np.log(expected))
     others = ratios.groupby([rows.frame["device"].to_numpy(), network_names(rows.frame)]).transform("median")

@@ -17,7 +17,7 @@ from perf_assets.predictors.known import Known
 from perf_assets.predictors.novelty import group_names, level_gaps, network_names, places, variant_names
 from perf_assets.predictors.terms.common import CONSTANT, Prior
 from perf_assets.predictors.terms.priors import prior_of
-from perf_assets.predictors.terms.staged import TIME
+from perf_assets.predictors.terms.staged import TIME, WORK
 
 OURS = "perf_assets"
 BELOW_CAP = 0.95
@@ -61,9 +61,18 @@ def expected_costs(design: Design, target: str) -> tuple[pd.DataFrame, Prior]:
     return pd.DataFrame(columns, index=design.terms.index), {name: families[name] for name in columns}
 
 
-def with_latency(design: Design, latency_ms: np.ndarray) -> Design:
-    """The design with predicted latencies as a further term, which energy is proportional to."""
-    return replace(design, terms=design.terms.assign(**{TIME: latency_ms}))
+def with_times(design: Design, latency_ms: np.ndarray, model: CostModel | None = None) -> Design:
+    """The design with latencies, and the accelerator's part of them, as further terms: those of energy.
+
+    Args:
+        design: rows whose convolutions the host stages.
+        latency_ms: shape (n,).
+        model: of latency, which knows the accelerator's part; by default it costs what is expected.
+    """
+    costs, _ = expected_costs(design, "latency")
+    scale = dict(zip(model.names, model.coefficients, strict=True)) if model else {}
+    work = {term: sum(costs[part] * scale.get(part, 1.0) for part in parts) for term, parts in WORK.items()}
+    return replace(design, terms=design.terms.assign(**{TIME: latency_ms}, **work))
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ class Fitted:
     def costs(self, design: Design) -> pd.DataFrame:
         """The cost model's terms, shape (n, terms)."""
         if self.time is not None:
-            design = with_latency(design, self.time.predict(design)[0])
+            design = with_times(design, self.time.predict(design)[0], self.time.model)
         return expected_costs(design, self.target)[0]
 
     def outlook(self, design: Design) -> Outlook:

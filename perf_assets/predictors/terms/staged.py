@@ -175,19 +175,22 @@ def staged_prior(facts: Device) -> Prior:
 
 TIME = "latency_ms"
 """Term of energy: the time that the predictor of latency gives."""
+WORK = {
+    term_name("work", name, "ms"): (
+        term_name("macs", name, "g"),
+        term_name("images", name, "mib"),
+        term_name("filters", name, "mib"),
+    )
+    for name in ALGORITHMS
+}
+"""Terms of energy: the part of that time in which the accelerator computes, and the terms of latency that it is the cost of."""
 
 
 def staged_energy_prior(facts: Device) -> Prior:
     """Expected J of one unit of each term: a quarter of the thermal design power at all times, since a context is
     open and clocks are up, and the rest of it while the accelerator computes."""
     joules_per_ms = facts.tdp_w / 1000
-    prior: Prior = {TIME: ("idle", joules_per_ms / 4)}
-    for name in ALGORITHMS:
-        prior[term_name("macs", name, "g")] = (f"work {name}", _mac_ms(facts) * joules_per_ms * 3 / 4)
-        for part in ("images", "filters"):
-            work = _workspace_ms(facts) * joules_per_ms * 3 / 4
-            prior[term_name(part, name, "mib")] = (f"work {name}", work)
-    return prior
+    return {TIME: ("idle", joules_per_ms / 4)} | {name: (name, joules_per_ms * 3 / 4) for name in WORK}
 
 
 def _mac_ms(facts: Device) -> float:
