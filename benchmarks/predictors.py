@@ -37,6 +37,7 @@ def main() -> None:
         scores = prediction.publish_scores(paths)
         fitted_s = time.perf_counter() - started_s
         show(scores)
+        coverage(scores)
         print(f"\nfit and evaluation, from SQL to scores: {fitted_s:.0f} s")
         speed(paths, seen)
         transfer(scores)
@@ -64,6 +65,17 @@ def show(scores: list[dict]) -> None:
         print(
             f"{target:17}{device:8}{label:23}{ours.get('n', 0):6}  {ours.get('mape', float('nan')):6.2f} {' '.join(cells)}  {peers}"
         )
+
+
+def coverage(scores: list[dict]) -> None:
+    """A line a split: how often 90 % intervals held, on average over targets and devices, and the range of them."""
+    print()
+    for split in SPLITS:
+        own = [row["coverage"] for row in scores if row["group"] == "all" and row["split"] == split and row.get("coverage") is not None]  # fmt: skip
+        if own:
+            print(
+                f"90 % intervals, {split}: {sum(own) / len(own):.1f} % on average, {min(own):.0f}-{max(own):.0f} over {len(own)} targets and devices"
+            )
 
 
 def speed(paths: DataPaths, seen: prediction.Measurements) -> None:
