@@ -139,12 +139,14 @@ class _Fit:
         sample = thinned(self.groups, CALIBRATION_ROWS)
         frame, y = self.design.frame.iloc[sample].reset_index(drop=True), self.y[sample]
         at = places(self.design.shape.iloc[sample])
-        for kind in self.new:
+        few = "network" in self.new and self._large_networks() < 3
+        for kind in (*self.new, *(("variant",) if few and "variant" not in self.new else ())):
             left_out = out_of_group(self._fit_of(fitted, kind, sample), fold_names(frame, kind))
             if left_out.ndim != 2:
                 continue
             parts, unseen = Parts(*left_out.T[:4]), left_out[:, 4]
             own, names = comparable(self.design.frame, kind)[sample], group_names(frame, kind)
+            own &= np.isin(sample, self._telling(np.arange(len(self.y))))
             if not own.any():
                 continue
             belief = self._belief(kind, parts.rows(own), y[own], names[own])
@@ -158,6 +160,18 @@ class _Fit:
                 fitted.deviations[kind] = replace(deviation, gap=gap)
             if kind == self.new[0]:
                 fitted.known.most_unseen = float(unseen.max())
+        if few:
+            self._widen(fitted)
+
+    def _widen(self, fitted: Fitted) -> None:
+        """One or two networks judge poorly how the next one deviates: no less than a variant of theirs, and energy no
+        less than the time that it follows from."""
+        of_time = self.time.deviations.get("network") if self.time else None
+        own = fitted.deviations.get("network", of_time)
+        if own is not None:
+            others = [deviation for deviation in (of_time, fitted.deviations.get("variant")) if deviation]
+            wider = max(deviation.half_width for deviation in (own, *others)) / own.half_width
+            fitted.deviations["network"] = own.widened(wider)
 
     def _belief(self, kind: str, parts: Parts, y: np.ndarray, names: np.ndarray) -> Belief:
         """How far to believe trees: as far as helped of what was left out."""

@@ -73,6 +73,10 @@ class Deviation:
         factor = own._spread_factor([(x[part], ratios[part]) for part in chosen])
         return replace(own, spread_factor=factor * few_groups_factor(ratios, groups))
 
+    def widened(self, factor: float) -> Deviation:
+        """The deviation with intervals that are ``factor`` times as wide."""
+        return replace(self, half_width=self.half_width * factor, spread_factor=self.spread_factor * factor)
+
     def _spread_factor(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
         """The 90 % quantile of what is left over the standard deviation expected, after a few points of left-out groups."""
         scores, weights = [], []

@@ -2,14 +2,33 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from perf_assets import prediction
 from perf_assets.cli import cli
 from perf_assets.ingest import ingest, rebuild
+from perf_assets.predictors.networks import NetworkTables
 from perf_assets_tests.predictors import small
 from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples, sql
+
+
+def drop_layers(folder):
+    """Timed convolutions as ai3 logs them: no batch size, the network's input size in every row, times by bytes."""
+    folder.mkdir()
+    header = "model,algorithm,input_size,layer,in_channels,out_channels,kernel_size,stride,padding,mean_ms,std_ms,percentage,device"
+    for model in ("alexnet", "vgg11"):
+        lines = [header]
+        for size in range(96, 256, 10):
+            arrays = NetworkTables().get(model, 0.0, size)
+            for i in np.flatnonzero(arrays["kind"] == "conv"):
+                cells = [int(arrays[name][i]) for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding")]  # fmt: skip
+                moved_mib = (
+                    (cells[0] * arrays["in_hw"][i] ** 2 + cells[1] * arrays["out_hw"][i] ** 2) * 4 / 2**20
+                )
+                lines.append(",".join(map(str, [model, "gemm", size, arrays["layer"][i], *cells, 0.3 + 0.2 * moved_mib, 0.01, 5.0, "l40s"])))  # fmt: skip
+        (folder / f"{model}_gemm_layers_l40s.csv").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +89,7 @@ def world(tmp_path_factory):
     for column in ("kernel_size", "stride", "padding", "groups"):
         shapes[column] = shapes[column].astype("Int64")
     shapes.rename(columns=names).to_csv(paths.drops / "layer_tables.csv", index=False)
+    drop_layers(paths.drops / "ai3")
     ingest(paths)
     prediction.fit_all(paths)
     return paths
@@ -92,6 +112,16 @@ def test_scores_and_predictions_are_tables(world):
     before = sql(world, "SELECT count(*), sum(mape) FROM predictor_scores")
     rebuild(world)
     assert sql(world, "SELECT count(*), sum(mape) FROM predictor_scores") == before
+
+
+def test_timed_layers_are_fitted_and_scored(world):
+    scores = sql(world, """SELECT method, device, n, mape FROM predictor_scores WHERE target = 'layer_latency' AND "group" = 'all'
+                           AND split = 'leave_one_network_out'""")  # fmt: skip
+    assert {(device, rows) for _, device, rows, _ in scores} == {("l40s", 16 * (5 + 8))}
+    mape = {method: error for method, _, _, error in scores}
+    assert mape["perf_assets"] < mape["constant"] / 2
+    assert mape["perf_assets"] < mape["ai3"] / 2
+    assert (world.predictors / "layer_latency-ai3-l40s-inference.json").exists()
 
 
 def test_predict_and_plan(world):

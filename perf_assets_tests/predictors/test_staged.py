@@ -147,6 +147,16 @@ def test_energy_follows_from_latency_and_survives_files(rows, tmp_path):
     assert loaded.time.beliefs == fitted.time.beliefs
 
 
+def test_two_networks_make_the_next_one_no_surer_than_a_variant_of_theirs(rows):
+    two = rows.rows(rows.frame["model"] != "wide")
+    fitted = fit_predictor(two, "energy", trees=20)
+    network, variant = fitted.deviations["network"], fitted.deviations["variant"]
+    assert network.half_width >= variant.half_width
+    assert network.half_width >= fitted.time.deviations["network"].half_width
+    asked = fit_predictor(two, "energy", ("network",), trees=20).deviations["network"]
+    assert asked.half_width == pytest.approx(network.half_width)
+
+
 def test_large_outputs_are_mapped_anew_and_others_not():
     shape = {"kind": np.array(["conv", "conv"]), "groups": np.ones(2), "in_channels": np.full(2, 3.0), "out_channels": np.full(2, 64.0),
              "kernel_size": np.full(2, 3.0), "in_hw": np.array([352.0, 384.0]), "out_hw": np.array([352.0, 384.0]), "macs": np.ones(2)}  # fmt: skip
