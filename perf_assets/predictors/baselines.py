@@ -18,7 +18,7 @@ from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from perf_assets.predictors.configurations import family_of
-from perf_assets.predictors.cost_model import SEED, TREES
+from perf_assets.predictors.cost_model import SEED
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.terms.staged import ALGORITHMS
@@ -28,8 +28,8 @@ Baseline = Callable[[Design, Design, np.ndarray], np.ndarray]
 
 
 def perf4sight(train: Design, held: Design, y: np.ndarray) -> np.ndarray:
-    """perf4sight's features and trees."""
-    model = ExtraTreesRegressor(TREES, random_state=SEED)
+    """perf4sight's features and its 300 trees."""
+    model = ExtraTreesRegressor(300, random_state=SEED)
     return model.fit(train.perf4sight.to_numpy(), y).predict(held.perf4sight.to_numpy())
 
 

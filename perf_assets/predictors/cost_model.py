@@ -21,7 +21,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from perf_assets.predictors.terms.common import CONSTANT, FAMILY_DOUBT, Prior
 
-TREES = 300
+TREES = 200
 SEED = 0
 PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
 """Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
