@@ -137,32 +137,33 @@ class _Fit:
     def calibrate(self, fitted: Fitted) -> None:
         """Set beliefs and deviations from fits that leave out what may be new."""
         sample = thinned(self.groups, CALIBRATION_ROWS)
-        frame, y = self.design.frame.iloc[sample].reset_index(drop=True), self.y[sample]
-        at = places(self.design.shape.iloc[sample])
-        # All rows of a network have much the same features, which name it; its layers differ.
+        # All rows of a network have much the same features, which name it; its layers differ and judge by themselves.
         few = "network" in self.new and self._large_networks() < 3 and self.target != "layer_latency"
-        for kind in (*self.new, *(("variant",) if few and "variant" not in self.new else ())):
-            left_out = out_of_group(self._fit_of(fitted, kind, sample), fold_names(frame, kind))
-            if left_out.ndim != 2:
-                continue
-            parts, unseen = Parts(*left_out.T[:4]), left_out[:, 4]
-            own, names = comparable(self.design.frame, kind)[sample], group_names(frame, kind)
-            own &= np.isin(sample, self._telling(np.arange(len(self.y))))
-            if not own.any():
-                continue
-            belief = self._belief(kind, parts.rows(own), y[own], names[own])
-            predicted = parts.predicted(belief)
-            told = np.maximum(y, predicted) < BELOW_CAP * parts.cap
-            deviation = Deviation.calibrate(at[own], np.log(y / predicted)[own], names[own], told[own])
-            fitted.beliefs[kind] = belief
-            if deviation is not None:
-                gaps = level_gaps(frame[own], fitted.known.levels)
-                gap = float(gaps[np.isfinite(gaps)].mean()) if np.isfinite(gaps).any() else 0.0
-                fitted.deviations[kind] = replace(deviation, gap=gap)
-            if kind == self.new[0]:
-                fitted.known.most_unseen = float(unseen.max())
+        for kind in dict.fromkeys((*self.new, *(("variant",) if few else ()))):
+            self._calibrate(fitted, kind, sample)
         if few:
             self._widen(fitted)
+
+    def _calibrate(self, fitted: Fitted, kind: str, sample: np.ndarray) -> None:
+        """The same where one kind of thing is new, from sampled rows."""
+        frame, y = self.design.frame.iloc[sample].reset_index(drop=True), self.y[sample]
+        left_out = out_of_group(self._fit_of(fitted, kind, sample), fold_names(frame, kind))
+        telling = np.isin(sample, self._telling(np.arange(len(self.y))))
+        own = comparable(self.design.frame, kind)[sample] & telling
+        if left_out.ndim != 2 or not own.any():
+            return
+        parts, names = Parts(*left_out.T[:4]).rows(own), group_names(frame, kind)[own]
+        at, y = places(self.design.shape.iloc[sample])[own], y[own]
+        fitted.beliefs[kind] = self._belief(kind, parts, y, names)
+        predicted = parts.predicted(fitted.beliefs[kind])
+        told = np.maximum(y, predicted) < BELOW_CAP * parts.cap
+        deviation = Deviation.calibrate(at, np.log(y / predicted), names, told)
+        if deviation is not None:
+            gaps = level_gaps(frame[own], fitted.known.levels)
+            gap = float(gaps[np.isfinite(gaps)].mean()) if np.isfinite(gaps).any() else 0.0
+            fitted.deviations[kind] = replace(deviation, gap=gap)
+        if kind == self.new[0]:
+            fitted.known.most_unseen = float(left_out[:, 4].max())
 
     def _widen(self, fitted: Fitted) -> None:
         """One or two networks judge poorly how the next one deviates: no less than a variant of theirs, and energy no
