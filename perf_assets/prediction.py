@@ -152,9 +152,7 @@ def check(paths: DataPaths, name: str) -> list[str]:
         with open_readonly(paths.database) as connection:
             return audit.beaten_by_peers(connection.execute("SELECT * FROM predictor_scores").df())
     seen = read_measurements(paths)
-    problems = {
-        "no_odd_measurements": audit.odd,
-        "held_out_rows_do_not_leak": audit.leaked,
-        "shuffled_target_is_not_learnt": audit.learnt_from_shuffled,
-    }
-    return problems[name](seen.runs, seen.tables)
+    if name == "no_odd_measurements":
+        return audit.odd(seen.runs, seen.layers, seen.tables)
+    problem = audit.leaked if name == "held_out_rows_do_not_leak" else audit.learnt_from_shuffled
+    return problem(seen.runs, seen.tables)

@@ -12,6 +12,7 @@ from perf_assets.predictors.configurations import MEASURES
 from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.evaluate import GROUPED_SPLITS, MIN_ROWS, Fit, folds, leaks, shuffled_target_score
 from perf_assets.predictors.fitting import fit_predictor
+from perf_assets.predictors.layers import layer_designs
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.odd import odd_values, without_odd
 from perf_assets.predictors.predictor import OURS, values_of
@@ -67,11 +68,12 @@ def beaten_by_peers(scores: pd.DataFrame) -> list[str]:
     return found
 
 
-def odd(measured: pd.DataFrame, tables: NetworkTables) -> list[str]:
-    """Measurements that nothing was learnt from because they cannot be right; in words."""
+def odd(measured: pd.DataFrame, layers: pd.DataFrame, tables: NetworkTables) -> list[str]:
+    """Measurements of networks and layers that nothing was learnt from because they cannot be right; in words."""
     own = [domain for domain in domains(measured) if domain[1] != ANY_DEVICE]
-    designs = (design(rows_of(measured, *domain), tables, with_peer=False) for domain in own)
-    return [text for rows in designs if len(rows) for text in odd_values(rows)]
+    designs = [design(rows_of(measured, *domain), tables, with_peer=False) for domain in own]
+    designs += [rows for _, rows in layer_designs(layers, tables)]
+    return [text for rows in designs for text in odd_values(rows)]
 
 
 def _designs(measured: pd.DataFrame, tables: NetworkTables) -> Iterator[tuple[str, Design]]:

@@ -12,12 +12,12 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
-from perf_assets.predictors.configurations import MEASURES, complete_keys
+from perf_assets.predictors.configurations import LAYER_LATENCY, MEASURES, complete_keys
 from perf_assets.predictors.design import Design, design
 from perf_assets.predictors.devices import DEVICES_FILE, devices
 from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
 from perf_assets.predictors.fitting import fit_predictor
-from perf_assets.predictors.layers import layer_design
+from perf_assets.predictors.layers import layer_designs
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.novelty import WITHIN_DEVICE
 from perf_assets.predictors.odd import without_odd
@@ -26,7 +26,6 @@ from perf_assets.predictors.predictor import Fitted, values_of
 if TYPE_CHECKING:
     from torch import nn
 
-MIN_LAYERS = 200
 WORKERS = 2
 WORTH_WORKERS = 300
 """Predictors fitted at a time, each in a process of its own, where so many configurations were measured."""
@@ -87,11 +86,9 @@ def fit_targets(
         told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
         if told and len(everything := without_odd(design(own, tables))):
             tasks += [(everything, target, domain) for target in told]
-    if layers is not None and "layer_latency" in targets:
-        for device, group in layers.groupby("device"):
-            timed = without_odd(layer_design(group.reset_index(drop=True), tables))
-            if len(timed) >= MIN_LAYERS:
-                tasks.append((timed, "layer_latency", ("ai3", str(device), "inference")))
+    if layers is not None and LAYER_LATENCY in targets:
+        for device, timed in layer_designs(layers, tables):
+            tasks.append((without_odd(timed), LAYER_LATENCY, ("ai3", device, "inference")))
     # What takes longest must not begin last.
     tasks.sort(key=lambda task: len(task[0]), reverse=True)
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1

@@ -29,8 +29,8 @@ ORDER BY network, pruning_level_pct, layer_index, file_id
 
 LAYERS_QUERY = """
 SELECT r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.layer_index, l.in_channels,
-       l.out_channels, l.kernel_size, l.mean_ms AS latency_ms
-FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id)
+       l.out_channels, l.kernel_size, l.mean_ms AS latency_ms, [f.path] AS files
+FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id) JOIN source_files AS f ON f.file_id = l.file_id
 WHERE r.tool = 'ai3' AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND r.input_size IS NOT NULL AND l.kind = 'conv' AND l.mean_ms > 0
 ORDER BY r.run_id, l.layer_index
 """
@@ -47,6 +47,15 @@ MEASURES = {
     "energy": ("energy_j", "J"),
 }
 """Target → column of ``cleaned_runs`` and unit."""
+
+LAYER_LATENCY = "layer_latency"
+"""The target of single convolutions: their latency."""
+
+
+def measure_of(target: str) -> tuple[str, str]:
+    """Column and unit of a target's measured values."""
+    return MEASURES["latency" if target == LAYER_LATENCY else target]
+
 
 BAD_QUALITY = frozenset({"swap_thrashing", "running_sums", "contended", "throttled", "unstable"})
 """Flags of runs that nothing is learnt from; they stay in the tables."""

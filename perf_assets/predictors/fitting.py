@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.configurations import MEASURES, family_of
+from perf_assets.predictors.configurations import LAYER_LATENCY, family_of, measure_of
 from perf_assets.predictors.cost_model import (
     BELIEFS,
     PULLS,
@@ -116,7 +116,7 @@ class _Fit:
         if self.time is not None:
             design = with_times(design, self.time.predict(design)[0], self.time.model)
         model, costs = self._model(design, np.arange(len(self.y)), self._pull(), self.trees)
-        unit = MEASURES["latency" if self.target == "layer_latency" else self.target][1]
+        unit = measure_of(self.target)[1]
         known = Known.of(design, model.cost_shares(costs), 0.0)
         beliefs = {kind: self._usual_belief(kind) for kind in self.new}
         snapshot = snapshot_of(design, self.target)
@@ -138,7 +138,7 @@ class _Fit:
         """Set beliefs and deviations from fits that leave out what may be new."""
         sample = thinned(self.groups, CALIBRATION_ROWS)
         # All rows of a network have much the same features, which name it; its layers differ and judge by themselves.
-        few = "network" in self.new and self._large_networks() < 3 and self.target != "layer_latency"
+        few = "network" in self.new and self._large_networks() < 3 and self.target != LAYER_LATENCY
         for kind in dict.fromkeys((*self.new, *(("variant",) if few else ()))):
             self._calibrate(fitted, kind, sample)
         if few:
@@ -177,7 +177,7 @@ class _Fit:
 
     def _belief(self, kind: str, parts: Parts, y: np.ndarray, names: np.ndarray) -> Belief:
         """How far to believe trees: as far as helped of what was left out."""
-        if kind == "network" and self.few_networks and self.target != "layer_latency":
+        if kind == "network" and self.few_networks and self.target != LAYER_LATENCY:
             # All rows of a network have much the same features, which name it; its layers differ.
             return Belief(residual=0.0)
         usual = self._usual_belief(kind)

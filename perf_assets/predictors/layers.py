@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,17 @@ import pandas as pd
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
 from perf_assets.predictors.terms.staged import staged_layer_terms
+
+MIN_LAYERS = 200
+"""Fewer timed convolutions of a device tell too little to fit on."""
+
+
+def layer_designs(layers: pd.DataFrame, tables: NetworkTables) -> Iterator[tuple[str, Design]]:
+    """Devices with enough timed convolutions, and the design matrix of each; arguments as below."""
+    for device, group in layers.groupby("device"):
+        rows = layer_design(group.reset_index(drop=True), tables)
+        if len(rows) >= MIN_LAYERS:
+            yield str(device), rows
 
 
 def layer_design(layers: pd.DataFrame, tables: NetworkTables) -> Design:

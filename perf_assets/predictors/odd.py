@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.configurations import MEASURES, family_of
+from perf_assets.predictors.configurations import LAYER_LATENCY, MEASURES, family_of, measure_of
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.novelty import network_names
 from perf_assets.predictors.predictor import expected_costs, values_of, with_times
@@ -26,7 +26,7 @@ Whole networks stay within 3, single layers of a few microseconds within 40.
 
 def without_odd(rows: Design) -> Design:
     """The design with odd values of every target as not measured."""
-    measures = {_column(target): target for target in _targets(rows)}
+    measures = {measure_of(target)[0]: target for target in _targets(rows)}
     masked = {name: rows.frame[name].mask(_factors(rows, target)[1]) for name, target in measures.items()}
     return replace(rows, frame=rows.frame.assign(**masked))
 
@@ -37,10 +37,11 @@ def odd_values(rows: Design) -> Iterator[str]:
         factors, odd = _factors(rows, target)
         for row in np.flatnonzero(odd):
             run = rows.frame.iloc[row]
+            place = f"layer {run['layer']}" if target == LAYER_LATENCY else f"batch {run['batch_size']}"
             yield (
-                f"{target} {run[_column(target)]:g} of {run['model']} pruned by {100 * run['pruning_ratio']:.3g}% at batch "
-                f"{run['batch_size']} on {run['device']} is {factors[row]:.2g} times what its other runs suggest; nothing is "
-                f"learnt from it. Check the unit and the run in {', '.join(run['files'][:3])}"
+                f"{target} {run[measure_of(target)[0]]:g} of {run['model']} pruned by {100 * run['pruning_ratio']:.3g}% at {place} "
+                f"on {run['device']} is {factors[row]:.2g} times what its other runs suggest; nothing is learnt from it. "
+                f"Check the unit and the run in {', '.join(run['files'][:3])}"
             )
 
 
@@ -48,12 +49,8 @@ def _targets(rows: Design) -> list[str]:
     if not len(rows):
         return []
     if "layer" in rows.frame:
-        return ["layer_latency"]
+        return [LAYER_LATENCY]
     return [target for target, (column, _) in MEASURES.items() if column in rows.frame]
-
-
-def _column(target: str) -> str:
-    return "latency_ms" if target == "layer_latency" else MEASURES[target][0]
 
 
 def _factors(rows: Design, target: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.configurations import KEYS, MEASURES, family_of
+from perf_assets.predictors.configurations import KEYS, family_of, measure_of
 from perf_assets.predictors.cost_model import Belief, CostModel, Parts
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
@@ -28,8 +28,7 @@ def values_of(frame: pd.DataFrame, target: str) -> np.ndarray:
     """Measured values of a target, shape (n,); NaN where it was not measured."""
     if target == "oom":
         return frame["oom"].to_numpy(float)
-    column = "latency_ms" if target == "layer_latency" else MEASURES[target][0]
-    return frame[column].astype(float).to_numpy()
+    return frame[measure_of(target)[0]].astype(float).to_numpy()
 
 
 def snapshot_of(design: Design, target: str) -> str:

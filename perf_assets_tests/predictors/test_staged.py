@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perf_assets.predictors import audit
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import measured
 from perf_assets.predictors.cost_model import Belief, relative_errors_pct
 from perf_assets.predictors.design import design
 from perf_assets.predictors.fitting import fit_predictor
-from perf_assets.predictors.layers import layer_design
+from perf_assets.predictors.layers import layer_design, layer_designs
 from perf_assets.predictors.networks import NetworkTables
+from perf_assets.predictors.odd import without_odd
 from perf_assets.predictors.predictor import values_of
 from perf_assets.predictors.terms.staged import staged_layer_terms, staged_terms
 from perf_assets_tests.predictors import small
@@ -108,6 +110,17 @@ def test_layers_of_a_held_out_network_are_predicted_from_their_own_sizes():
     rows = layer_design(timed_layers(), Tables())
     assert rows.skipped == {}
     assert held_out_pct(rows, "layer_latency") < 5
+
+
+def test_odd_times_of_layers_are_named_and_not_learnt_from():
+    layers = timed_layers().assign(files=[["ai3/layers.csv"]] * len(timed_layers()))
+    layers.loc[7, "latency_ms"] *= 1000
+    [problem] = audit.odd(measured(runs()), layers, Tables())
+    assert f"layer {layers['layer'][7]}" in problem
+    assert "ai3/layers.csv" in problem
+    [(device, rows)] = layer_designs(layers, Tables())
+    assert device == "l40s"
+    assert without_odd(rows).frame["latency_ms"].isna().sum() == 1
 
 
 def test_layers_that_the_network_has_not_are_counted():
