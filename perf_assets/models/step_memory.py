@@ -2,12 +2,14 @@
 
 No torch and no device: a layer table says which tensors an operation reads and writes (:func:`operations`), autograd
 says which of them it keeps for its gradient, and a model of PyTorch's caching allocator says how much memory is handed
-out and how much is held (:func:`step_memory`). Nothing here is fitted. Workspaces of libraries are not in it.
+out and how much is held (:func:`step_memory`). Nothing here is fitted. Of the workspaces of libraries only that is in
+it which matters most: filter gradients by Winograd.
 """
 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,8 +18,24 @@ import numpy as np
 from perf_assets.models.analytic import FLOAT_BYTES
 
 MIB = 2**20
-STEPS = 2
-"""Steps that are simulated: the second finds the blocks that the first has left."""
+WINOGRAD_TILES = ((2, 16), (4, 36))
+"""Winograd F(3x3, 2x2) and F(3x3, 4x4) (Lavin and Gray, arXiv 1509.09308): outputs of a tile in each dimension, and the
+points that it is transformed to. cuDNN computes gradients of 3x3 filters so, with all transformed tiles in memory, and
+forward passes and gradients of inputs by kernels that need next to none. Which tiles it takes is not documented."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How peaks were read. ``weights`` is what the peak of each step from the first on counts for in the value, in which
+    the first step is the one that makes gradients and momenta; ``empties_cache`` is whether unused segments are given
+    back before each step."""
+
+    weights: tuple[float, ...]
+    empties_cache: bool
+
+
+STEADY = Protocol((0.0, 1.0), empties_cache=False)
+"""A training loop in its course: the second step finds the blocks that the first has left."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +43,8 @@ class Operation:
     """One operation. ``reads`` and ``writes`` are tensors by number; in place, it writes what it reads first.
 
     ``kind`` is a kind of layer tables, ``sum`` or ``concat``. ``keeps`` are the tensors that its gradient needs,
-    ``extra`` elements for one image that it keeps besides (indices of max pooling), ``params`` its parameters.
+    ``extra`` elements for one image that it keeps besides (indices of max pooling), ``params`` its parameters,
+    ``workspaces`` what may be needed beside their gradient while it is computed, see :data:`WINOGRAD_TILES`.
     """
 
     kind: str
@@ -34,6 +53,7 @@ class Operation:
     keeps: tuple[int, ...] = ()
     extra: float = 0.0
     params: float = 0.0
+    workspaces: tuple[tuple[float, float], ...] = ()
 
     @property
     def joins(self) -> bool:
@@ -68,7 +88,8 @@ def operations(arrays: Mapping[str, np.ndarray]) -> Wiring:
 class _Wirer:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.kind: list[str] = arrays["kind"].tolist()
-        columns = ("in_channels", "in_hw", "out_channels", "out_hw", "out_elements", "params", "inplace")
+        columns = ("in_channels", "in_hw", "out_channels", "out_hw", "out_elements", "params", "inplace",
+                   "kernel_size", "kernel_width", "stride", "groups")  # fmt: skip
         self.columns = {name: np.nan_to_num(arrays[name]).tolist() for name in columns}
         self.has_activations = "relu" in self.kind
         self.has_joins = not {"add", "concat"}.isdisjoint(self.kind)
@@ -104,11 +125,25 @@ class _Wirer:
             return
         # Pooling keeps its input's values too; indices of maxima are 64-bit integers, two floats each.
         indices = 2 * elements if kind == "maxpool" else 0.0
-        self._write(kind, read, out, elements, extra=indices, params=column["params"][row])
+        spaces = self._workspaces(row)
+        self._write(kind, read, out, elements, extra=indices, params=column["params"][row], workspaces=spaces)
         following = self.kind[row + 1] if row + 1 < len(self.kind) else ""
         self.is_bare = kind == "batchnorm" or (kind == "conv" and following != "batchnorm")
         if kind == "batchnorm":
             self.normalised.add(self.last)
+
+    def _workspaces(self, row: int) -> tuple[tuple[float, float], ...]:
+        """Of a filter gradient by Winograd in tiles of each size: elements for one image, and for all together."""
+        column = self.columns
+        sizes = (column[name][row] for name in ("kernel_size", "kernel_width", "stride", "groups"))
+        if self.kind[row] != "conv" or tuple(sizes) != (3, 3, 1, 1):
+            return ()
+        inputs, outputs, size = column["in_channels"][row], column["out_channels"][row], column["out_hw"][row]
+        # Inputs and gradients of outputs by tile, and their products by pair of channels.
+        return tuple(
+            (points * math.ceil(size / tile) ** 2 * (inputs + outputs), points * inputs * outputs)
+            for tile, points in WINOGRAD_TILES
+        )
 
     def _source(self, shape: tuple[float, float], *, flat: bool) -> int:
         """The tensor that is read, after the joins that must have come before."""
@@ -140,12 +175,12 @@ class _Wirer:
 
     def _write(
         self, kind: str, read: int, shape: tuple[float, float], elements: float, *, extra: float = 0.0, params: float = 0.0,
-        keeps_output: bool = False, in_place: bool = False,
+        workspaces: tuple[tuple[float, float], ...] = (), keeps_output: bool = False, in_place: bool = False,
     ) -> None:  # fmt: skip
         written = read if in_place else self._new(shape, elements)
         self.last = written
         kept = (written,) if keeps_output else (read,)
-        self.operations.append(Operation(kind, (read,), written, kept, extra, params))
+        self.operations.append(Operation(kind, (read,), written, kept, extra, params, workspaces))
 
     def _activate(self, tensor: int) -> None:
         """An activation in place, where the table has none of its own."""
@@ -197,12 +232,13 @@ class CachingAllocator:
 
     Sizes are rounded to 512 bytes. Requests of up to 1 MiB come from segments of 2 MiB, others of less than 10 MiB
     from segments of 20 MiB, larger ones from segments of their own in steps of 2 MiB. The smallest free block that is
-    large enough is taken and split if enough is left; free neighbours are merged; no segment is ever given back.
-    (``c10/cuda/CUDACachingAllocator.cpp``)
+    large enough is taken and split if enough is left; free neighbours are merged; segments are given back only by
+    :meth:`empty_cache`. (``c10/cuda/CUDACachingAllocator.cpp``)
     """
 
     def __init__(self) -> None:
-        self.allocated_bytes = self.peak_bytes = self.reserved_bytes = 0
+        self.allocated_bytes = self.reserved_bytes = 0
+        self.peak_bytes = self.peak_reserved_bytes = 0
         self._free: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
         # Block → [bytes, pool, block before, block after, in use]; 0 is no block.
         self._blocks: dict[int, list] = {}
@@ -219,6 +255,7 @@ class CachingAllocator:
         else:
             held = 2 * MIB if not pool else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
             self.reserved_bytes += held
+            self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
             block = self._new(held, pool, 0, 0)
         state = self._blocks[block]
         rest = held - size
@@ -250,41 +287,79 @@ class CachingAllocator:
                     self._blocks[merged[side]][5 - side] = block
         bisect.insort(free, (state[0], block))
 
+    def reset_peaks(self) -> None:
+        """Peaks start again from what is allocated and reserved now."""
+        self.peak_bytes, self.peak_reserved_bytes = self.allocated_bytes, self.reserved_bytes
+
+    def empty_cache(self) -> None:
+        """Give back the segments of which nothing is in use."""
+        for free in self._free:
+            # A block with no neighbours is all of its segment.
+            whole = [entry for entry in free if not any(self._blocks[entry[1]][2:4])]
+            for entry in whole:
+                free.remove(entry)
+                del self._blocks[entry[1]]
+                self.reserved_bytes -= entry[0]
+
     def _new(self, size: int, pool: int, before: int, after: int) -> int:
         self._count += 1
         self._blocks[self._count] = [size, pool, before, after, False]
         return self._count
 
 
-def step_memory(wiring: Wiring, params: float, batch_size: int, stage: str) -> tuple[float, float]:
-    """Peak of memory handed out and memory held, in MiB, over a few steps.
+def step_memory(
+    wiring: Wiring, params: float, batch_size: int, stage: str, protocol: Protocol = STEADY
+) -> tuple[float, float]:
+    """Peak of memory handed out and memory held during a step, in MiB.
 
-    Training keeps parameters, their gradients and one momentum (SGD), and what gradients need; a sum hands its
-    gradient on, a second gradient of a tensor is added to the first. Inference keeps nothing.
+    Training keeps parameters, from the end of the first step on their gradients and one momentum (SGD), and what
+    gradients need; a sum hands its gradient on, a second gradient of a tensor is added to the first. Inference keeps
+    nothing.
 
     Args:
         wiring: what :func:`operations` returns.
         params: parameters of the network.
         batch_size: images per step.
         stage: ``training`` or ``inference``.
+        protocol: how the peaks are read.
     """
+    needs_workspaces = stage == "training" and any(operation.workspaces for operation in wiring.operations)
+    # Which a library takes is not known: the mean over its choices.
+    choices = range(len(WINOGRAD_TILES) if needs_workspaces else 1)
+    peaks = [_peaks(wiring, params, batch_size, stage, protocol, choice) for choice in choices]
+    allocated, reserved = np.mean(peaks, axis=0)
+    return float(allocated), float(reserved)
+
+
+def _peaks(
+    wiring: Wiring, params: float, batch_size: int, stage: str, protocol: Protocol, workspace: int
+) -> np.ndarray:
+    """What :func:`step_memory` returns, if the library takes the workspaces with that number."""
     allocator = CachingAllocator()
-    training = stage == "training"
     weights = [operation.params for operation in wiring.operations if operation.params]
-    for count in [*weights, max(params - sum(weights), 0.0)]:
-        for _ in range(3 if training else 1):
-            if count:
-                allocator.allocate(count * FLOAT_BYTES)
-    step = _Step(wiring, batch_size, allocator)
-    for _ in range(STEPS):
-        step.forward(keep=training)
-        if training:
+    rest = params - sum(weights)
+    # Parameters that no operation of the table has.
+    others = [rest] if rest > 0 else []
+    for count in [*weights, *others]:
+        allocator.allocate(count * FLOAT_BYTES)
+    step = _Step(wiring, batch_size, allocator, workspace)
+    readings = []
+    for number in range(len(protocol.weights)):
+        allocator.reset_peaks()
+        if protocol.empties_cache:
+            allocator.empty_cache()
+        step.forward(keep=stage == "training")
+        if stage == "training":
             step.backward()
-    return allocator.peak_bytes / MIB, allocator.reserved_bytes / MIB
+            # Momenta; the other parameters' gradients have not been made by any operation.
+            for count in [*others, *weights, *others] if number == 0 else []:
+                allocator.allocate(count * FLOAT_BYTES)
+        readings.append((allocator.peak_bytes / MIB, allocator.peak_reserved_bytes / MIB))
+    return np.average(readings, axis=0, weights=protocol.weights)
 
 
 def step_memory_curve(
-    wiring: Wiring, params: float, batch_sizes: np.ndarray, stage: str
+    wiring: Wiring, params: float, batch_sizes: np.ndarray, stage: str, protocol: Protocol = STEADY
 ) -> tuple[np.ndarray, np.ndarray]:
     """Memory handed out and memory held at many batch sizes (each at least 1), in MiB, shape (n,) each.
 
@@ -292,7 +367,7 @@ def step_memory_curve(
     """
     exponents = np.log2(batch_sizes)
     knots = 2 ** np.union1d(np.floor(exponents), np.ceil(exponents)).astype(int)
-    simulated = np.array([step_memory(wiring, params, int(batch), stage) for batch in knots])
+    simulated = np.array([step_memory(wiring, params, int(batch), stage, protocol) for batch in knots])
     allocated, reserved = (np.interp(batch_sizes, knots, column) for column in simulated.T)
     return allocated, reserved
 
@@ -300,15 +375,17 @@ def step_memory_curve(
 class _Step:
     """Blocks of tensors and gradients during one step. A block is released when nobody refers to it any more."""
 
-    def __init__(self, wiring: Wiring, batch_size: int, allocator: CachingAllocator) -> None:
+    def __init__(self, wiring: Wiring, batch_size: int, allocator: CachingAllocator, workspace: int) -> None:
+        self.workspace = workspace
         self.operations = wiring.operations
         self.result = wiring.operations[-1].writes
         self.element_bytes = FLOAT_BYTES * batch_size
         self.tensor_bytes = [max(elements, 1.0) * self.element_bytes for elements in wiring.elements]
         self.allocator = allocator
         self.references: dict[int, int] = {}
-        # The input stays from step to step.
+        # The input stays from step to step, as do the gradients of parameters once they are there.
         self.tensors = {0: self._allocate(self.tensor_bytes[0])}
+        self.has_gradients = False
         self.kept: list[list[int]] = []
         last_use = {tensor: index for index, operation in enumerate(self.operations)
                     for tensor in (*operation.reads, operation.writes)}  # fmt: skip
@@ -357,12 +434,22 @@ class _Step:
                     if tensor != 0:
                         self._pass_on(gradients, tensor, incoming if operation.joins else None)
                 if operation.params:
-                    self._let_go(self._allocate(operation.params * FLOAT_BYTES))
+                    self._parameter_gradient(operation)
                 self._let_go(incoming)
             for block in kept:
                 self._let_go(block)
         for block in gradients.values():
             self._let_go(block)
+        self.has_gradients = True
+
+    def _parameter_gradient(self, operation: Operation) -> None:
+        gradient = self._allocate(operation.params * FLOAT_BYTES)
+        if operation.workspaces:
+            for_image, for_all = operation.workspaces[self.workspace]
+            self._let_go(self._allocate(for_image * self.element_bytes + for_all * FLOAT_BYTES))
+        # A later one is added to that of the first step.
+        if self.has_gradients:
+            self._let_go(gradient)
 
     def _pass_on(self, gradients: dict[int, int], tensor: int, shared: int | None) -> None:
         """A gradient for a tensor: the shared block, or one of its own; a second one is added to the first."""

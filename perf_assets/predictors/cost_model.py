@@ -33,6 +33,8 @@ FAMILY_PULL = 0.3
 SCALE_PULL = 1e-3
 SMALL_GROUP = 0.1
 """Groups with fewer than this share of the largest group's rows are small."""
+BELOW_CAP = 0.95
+"""Memory nearer to the cap than this says how much there is, not how much is needed."""
 USUALLY_APART = 0.3
 """Logarithm of measured / predicted by which a new network may well be off: an odd one is off by more."""
 
@@ -182,6 +184,7 @@ def fit_cost_model(
     capped: bool = False,
     pull: float | None = None,
     trees: int = TREES,
+    saturates: bool = False,
     recall: bool = False,
 ) -> CostModel:
     """Fit costs and trees.
@@ -195,6 +198,7 @@ def fit_cost_model(
         capped: predict no more than the largest measured value (memory cannot exceed the device's).
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
         trees: number of trees; 0 leaves the costs alone.
+        saturates: values near the largest one are what there is, not what the costs add up to.
         recall: also fit trees on the value itself, for configurations among the measured ones.
 
     Raises:
@@ -211,13 +215,19 @@ def fit_cost_model(
     x = _with_constant(terms, names)
     families = np.array([prior[name][0] for name in names])
     expected = np.array([prior[name][1] for name in names])
+    telling = (
+        y < BELOW_CAP * cap if saturates and (y < BELOW_CAP * cap).any() else np.ones(len(y), dtype=bool)
+    )
+    told = x[telling], y[telling], groups[telling]
     if pull is None:
-        pull = _best_pull(x, y, groups, expected, families)
-    coefficients = _fit_costs(x, y, groups, expected, families, pull)
+        pull = _best_pull(*told, expected, families)
+    coefficients = _fit_costs(*told, expected, families, pull)
     model = CostModel(names, coefficients, list(shape.columns), None, cap, pull)
     if trees and len(y) >= 10:
         seen = shape.to_numpy(np.float32)
-        model.forest = _grown(seen, np.log(y / (x @ coefficients)), trees, max(2, len(y) // 4000))
+        costs = x @ coefficients
+        expected_values = np.minimum(costs, cap) if saturates else costs
+        model.forest = _grown(seen, np.log(y / expected_values), trees, max(2, len(y) // 4000))
         if recall:
             model.recall = _grown(seen, np.log(y), trees, 1)
     return model

@@ -90,7 +90,7 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
             wiring = operations(arrays)
             terms.put(rows, device)
             terms.put(rows, join_terms(wiring, batch))
-            terms.put(rows, memory_terms(wiring, float(arrays["params"].sum()), batch, str(stage)))
+            terms.put(rows, memory_terms(wiring, float(arrays["params"].sum()), batch, str(stage), str(tool)))
             if with_peer:
                 peer.put(rows, analytic.perf4sight_features({**arrays}, batch, str(stage)))  # ty: ignore[invalid-argument-type]
     return Design(

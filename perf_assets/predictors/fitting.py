@@ -11,6 +11,7 @@ import pandas as pd
 from perf_assets.predictors.configurations import LAYER_LATENCY, family_of, measure_of
 from perf_assets.predictors.cost_model import (
     BELIEFS,
+    BELOW_CAP,
     PULLS,
     TREES,
     Belief,
@@ -35,7 +36,6 @@ from perf_assets.predictors.novelty import (
     places,
 )
 from perf_assets.predictors.predictor import (
-    BELOW_CAP,
     Fitted,
     expected_costs,
     snapshot_of,
@@ -130,7 +130,7 @@ class _Fit:
         own = self._telling(rows)
         model = fit_cost_model(
             costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
-            capped=self.capped, pull=pull, trees=trees, recall=self.saturates and bool(self.new),
+            capped=self.capped, pull=pull, trees=trees, saturates=self.saturates, recall=self.saturates and bool(self.new),
         )  # fmt: skip
         return model, costs
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.configurations import KEYS, family_of, measure_of
-from perf_assets.predictors.cost_model import Belief, CostModel, Parts
+from perf_assets.predictors.cost_model import BELOW_CAP, Belief, CostModel, Parts
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
 from perf_assets.predictors.intervals import Deviation
@@ -20,8 +20,6 @@ from perf_assets.predictors.terms.priors import prior_of
 from perf_assets.predictors.terms.staged import TIME, WORK
 
 OURS = "perf_assets"
-BELOW_CAP = 0.95
-"""Memory nearer to the cap than this says how much there is, not how much is needed."""
 
 
 def values_of(frame: pd.DataFrame, target: str) -> np.ndarray:

@@ -347,9 +347,8 @@ def test_memory_at_the_cap_teaches_nothing(fitted_folder):
     full = pd.DataFrame({"model": ["wide"], "batch_size": [128], "memory_used_mib": [cap_mib * 0.99]})
     before, after = predictor.predict(asked), predictor.adapt(full).predict(asked)
     assert after["memory"][0] == before["memory"][0]
-    told = pd.DataFrame(
-        {"model": ["wide"], "batch_size": [4], "memory_used_mib": [0.9 * before["memory"][0]]}
-    )
+    told = pd.DataFrame({"model": ["wide"], "batch_size": [4]})
+    told["memory_used_mib"] = 0.9 * predictor.predict(told)["memory"]
     assert predictor.adapt(told).predict(asked)["memory"][0] < before["memory"][0]
     assert predictor.adapt(told).predict(asked)["latency"][0] == before["latency"][0]
 

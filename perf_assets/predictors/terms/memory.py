@@ -6,13 +6,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from perf_assets.models.step_memory import Wiring, step_memory_curve
+from perf_assets.models.step_memory import STEADY, Protocol, Wiring, step_memory_curve
 from perf_assets.predictors.terms.common import CONSTANT, MIB_PER_FLOAT, Prior, convolutions
 
+PROTOCOL_OF_TOOL = {"perf4sight": Protocol((2.0, 3.0), empties_cache=True)}
+"""How tools read peaks that do not read those of a loop in its course: perf4sight empties the cache before each of four
+steps and gives the mean of five readings, two of them from the first step. The last three steps are much the same."""
 
-def memory_terms(wiring: Wiring, params: float, batch: np.ndarray, stage: str) -> dict[str, np.ndarray]:
+
+def memory_terms(
+    wiring: Wiring, params: float, batch: np.ndarray, stage: str, tool: str = ""
+) -> dict[str, np.ndarray]:
     """Terms of memory in MiB at each batch size, shape (n,): what is handed out, and what is held, of a simulated step."""
-    allocated, reserved = step_memory_curve(wiring, params, batch, stage)
+    protocol = PROTOCOL_OF_TOOL.get(tool, STEADY)
+    allocated, reserved = step_memory_curve(wiring, params, batch, stage, protocol)
     return {"allocated_mib": allocated, "reserved_mib": reserved}
 
 
