@@ -20,8 +20,9 @@ from perf_assets.models.analytic import FLOAT_BYTES
 MIB = 2**20
 WINOGRAD_TILES = ((2, 16), (4, 36))
 """Winograd F(3x3, 2x2) and F(3x3, 4x4) (Lavin and Gray, arXiv 1509.09308): outputs of a tile in each dimension, and the
-points that it is transformed to. cuDNN computes gradients of 3x3 filters so, with all transformed tiles in memory, and
-forward passes and gradients of inputs by kernels that need next to none. Which tiles it takes is not documented."""
+points that it is transformed to. What allocators held and handed out says that cuDNN computes gradients of 3x3 filters so,
+with all transformed tiles in memory, and forward passes and gradients of inputs by kernels that need next to none. Which
+tiles it takes is not documented."""
 
 
 @dataclass(frozen=True)
