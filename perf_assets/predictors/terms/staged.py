@@ -176,21 +176,28 @@ def staged_prior(facts: Device) -> Prior:
 TIME = "latency_ms"
 """Term of energy: the time that the predictor of latency gives."""
 WORK = {
-    term_name("work", name, "ms"): (
-        term_name("macs", name, "g"),
-        term_name("images", name, "mib"),
-        term_name("filters", name, "mib"),
-    )
+    term_name(quantity, name, "ms"): tuple(term_name(part, name, unit) for part, unit in parts)
     for name in ALGORITHMS
+    for quantity, parts in (
+        ("arithmetic", (("macs", "g"),)),
+        ("streaming", (("images", "mib"), ("filters", "mib"))),
+    )
 }
-"""Terms of energy: the part of that time in which the accelerator computes, and the terms of latency that it is the cost of."""
+"""Terms of energy: the parts of that time in which the accelerator computes, and in which it fills and reads workspaces;
+and the terms of latency that they are the costs of."""
 
 
 def staged_energy_prior(facts: Device) -> Prior:
     """Expected J of one unit of each term: a quarter of the thermal design power at all times, since a context is
-    open and clocks are up, and the rest of it while the accelerator computes."""
+    open and clocks are up, the rest of it while the accelerator computes, and two thirds of that rest while it waits for
+    its memory."""
     joules_per_ms = facts.tdp_w / 1000
-    return {TIME: ("idle", joules_per_ms / 4)} | {name: (name, joules_per_ms * 3 / 4) for name in WORK}
+    prior: Prior = {TIME: ("idle", joules_per_ms / 4)}
+    for name in ALGORITHMS:
+        family = f"work {name}"
+        prior[term_name("arithmetic", name, "ms")] = (family, joules_per_ms * 3 / 4)
+        prior[term_name("streaming", name, "ms")] = (family, joules_per_ms * 2 / 4)
+    return prior
 
 
 def _mac_ms(facts: Device) -> float:
