@@ -23,7 +23,7 @@ from perf_assets.predictors.intervals import Deviation
 from perf_assets.predictors.known import Known
 from perf_assets.predictors.predictor import Fitted
 
-FORMAT = 3
+FORMAT = 4
 _TIME = "time_"
 """Prefix of the arrays of a predictor inside another."""
 _DEVIATION = ("half_width", "spread_factor", "offset", "local", "noise", "length", "gap")

@@ -25,6 +25,8 @@ TREES = 200
 SEED = 0
 PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
 """Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
+MIDDLING_PULL = 0.1
+"""Where nothing tells how strong it should be."""
 MOST_ROWS = 6000
 """More rows are thinned evenly: neighbouring input sizes teach the same. Small groups are kept whole."""
 FORESTS = ("forest", "recall")
@@ -112,22 +114,27 @@ class CostModel:
     recall: Forest | None = None
     """Trees on the logarithm of the value itself. They know nothing beyond what was measured, but follow a target that
     saturates."""
+    elsewhere: np.ndarray | None = None
+    """Coefficients for other networks, where one alone was measured: closer to what is expected of them."""
 
-    def physics(self, terms: pd.DataFrame) -> np.ndarray:
-        """The sum of costs alone, shape (n,)."""
-        return _with_constant(terms, self.names) @ self.coefficients
+    def physics(self, terms: pd.DataFrame, new_network: np.ndarray | None = None) -> np.ndarray:
+        """The sum of costs alone, shape (n,); ``new_network`` is a mask of rows of other networks than those measured."""
+        x = _with_constant(terms, self.names)
+        if self.elsewhere is None or new_network is None:
+            return x @ self.coefficients
+        return np.where(new_network, x @ self.elsewhere, x @ self.coefficients)
 
     def cost_shares(self, terms: pd.DataFrame) -> pd.DataFrame:
         """Share of each term in the sum of costs, shape (n, terms)."""
         parts = _with_constant(terms, self.names) * self.coefficients
         return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), columns=self.names)
 
-    def parts(self, terms: pd.DataFrame, shape: pd.DataFrame) -> Parts:
-        """What it says of rows."""
+    def parts(self, terms: pd.DataFrame, shape: pd.DataFrame, new_network: np.ndarray | None = None) -> Parts:
+        """What it says of rows; ``new_network`` as in :meth:`physics`."""
         seen = shape[self.features].to_numpy()
         residual = self.forest.predict(seen) if self.forest else np.zeros(len(seen))
         recalled = self.recall.predict(seen) if self.recall else np.full(len(seen), np.nan)
-        return Parts(self.physics(terms), residual, recalled, np.full(len(seen), self.cap))
+        return Parts(self.physics(terms, new_network), residual, recalled, np.full(len(seen), self.cap))
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,7 @@ def fit_cost_model(
     *,
     capped: bool = False,
     pull: float | None = None,
+    elsewhere: bool = False,
     trees: int = TREES,
     saturates: bool = False,
     recall: bool = False,
@@ -197,6 +205,7 @@ def fit_cost_model(
         prior: the terms to use and what to expect of them.
         capped: predict no more than the largest measured value (memory cannot exceed the device's).
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
+        elsewhere: also fit coefficients under a stronger pull, for other networks than the one that was measured.
         trees: number of trees; 0 leaves the costs alone.
         saturates: values near the largest one are what there is, not what the costs add up to.
         recall: also fit trees on the value itself, for configurations among the measured ones.
@@ -223,6 +232,8 @@ def fit_cost_model(
         pull = _best_pull(*told, expected, families)
     coefficients = _fit_costs(*told, expected, families, pull)
     model = CostModel(names, coefficients, list(shape.columns), None, cap, pull)
+    if elsewhere:
+        model.elsewhere = _fit_costs(*told, expected, families, MIDDLING_PULL)
     if trees and len(y) >= 10:
         seen = shape.to_numpy(np.float32)
         costs = x @ coefficients
@@ -297,7 +308,7 @@ def _best_pull(
 ) -> float:
     """The pull under which groups that were left out are predicted best; a middling one where there is one group."""
     if len(pd.unique(groups)) < 2:
-        return 0.05
+        return MIDDLING_PULL
     judging = judging_groups(groups)
 
     def error(pull: float) -> float:
@@ -369,6 +380,8 @@ def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
               "pull": model.pull}  # fmt: skip
     arrays = {"coefficients": model.coefficients}
+    if model.elsewhere is not None:
+        arrays["elsewhere"] = model.elsewhere
     for name in FORESTS:
         forest = getattr(model, name)
         values[f"has_{name}"] = forest is not None
@@ -382,4 +395,4 @@ def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Cos
                for name in FORESTS if values[f"has_{name}"]}  # fmt: skip
     cap = np.inf if values["cap"] is None else float(values["cap"])
     return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forests.get("forest"), cap,
-                     float(values["pull"]), forests.get("recall"))  # fmt: skip
+                     float(values["pull"]), forests.get("recall"), arrays.get("elsewhere"))  # fmt: skip

@@ -89,6 +89,7 @@ class _Fit:
             timed = np.isfinite(values_of(design.frame, "latency"))
             self.time = fit_predictor(design.rows(timed), "latency", new, trees=trees)
         self.few_networks = self.staged and self._large_networks() < 3
+        self.one_network = len(np.unique(network_names(design.frame))) == 1
 
     def _large_networks(self) -> int:
         names = network_names(self.design.frame)
@@ -99,9 +100,8 @@ class _Fit:
         if self.few_networks:
             # Leaving one of two networks out leaves one, and that cannot tell what is its own from what is common.
             return PULLS[-1]
-        one_network = len(np.unique(network_names(self.design.frame))) == 1
         # Other pruning levels of one network: its rows determine the costs, nothing is to be guessed.
-        return PULLS[0] if one_network and not self.staged else None
+        return PULLS[0] if self.one_network and not self.staged else None
 
     def _telling(self, rows: np.ndarray) -> np.ndarray:
         """Of some positions, those to fit to."""
@@ -130,7 +130,8 @@ class _Fit:
         own = self._telling(rows)
         model = fit_cost_model(
             costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
-            capped=self.capped, pull=pull, trees=trees, saturates=self.saturates, recall=self.saturates and bool(self.new),
+            capped=self.capped, pull=pull, elsewhere=self.one_network and "network" in self.new, trees=trees,
+            saturates=self.saturates, recall=self.saturates and bool(self.new),
         )  # fmt: skip
         return model, costs
 
@@ -188,8 +189,10 @@ class _Fit:
     def _usual_belief(self, kind: str) -> Belief:
         """What memory a device uses saturates, in ways that costs do not follow but trees recall of known networks.
 
-        Of variants that were measured they would recall the noise too.
+        Of variants that were measured they would recall the noise too. And of one network they know nothing else.
         """
+        if kind == "network" and self.one_network:
+            return Belief(residual=0.0)
         return Belief(recalled=0.5) if self.saturates and kind == "variant" else Belief()
 
     def _fit_of(

@@ -136,7 +136,7 @@ class Fitted:
     def outlook(self, design: Design) -> Outlook:
         """Configurations as it sees them."""
         costs, kinds = self.costs(design), self.kinds(design.frame)
-        parts = self.model.parts(costs, design.shape)
+        parts = self.model.parts(costs, design.shape, kinds == "network")
         groups = np.empty(len(design), dtype=object)
         for kind in np.unique(kinds):
             groups[kinds == kind] = group_names(design.frame[kinds == kind], kind)

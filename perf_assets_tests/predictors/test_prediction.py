@@ -228,20 +228,27 @@ def test_few_runs_fit_nothing_and_say_so(data):
 def test_real_logs_leave_one_network_out(data):
     from perf_assets.predictors.design import design
     from perf_assets.predictors.evaluate import score_oom, score_target
+    from perf_assets.predictors.fitting import fit_predictor
 
     shutil.copytree(SAMPLES / "predictors" / "tx2", data.drops / "tx2")
     ingest(data)
     seen = prediction.read_measurements(data)
     rows = design(seen.runs, seen.tables)
-    scores = [
-        *score_target(rows, "latency", "tx2"),
-        *score_target(rows, "memory", "tx2"),
-        *score_oom(rows, "tx2"),
-    ]
+    targets = ("latency", "memory", "memory_reserved", "memory_allocated")
+    scores = [row for target in targets for row in score_target(rows, target, "tx2")] + score_oom(rows, "tx2")
     mape = {(r["target"], r["method"], r["split"]): r["mape"] for r in scores if r["group"] == "all"}
     held = "leave_one_network_out"
     assert mape["latency", "perf_assets", held] * 1.7 < mape["latency", "perf4sight", held]
-    assert mape["memory", "perf_assets", held] * 1.2 < mape["memory", "perf4sight", held]
-    assert mape["oom", "perf_assets", held] <= 4
+    assert mape["memory", "perf_assets", held] * 1.3 < mape["memory", "perf4sight", held]
+    assert mape["memory_reserved", "perf_assets", held] * 1.7 < mape["memory_reserved", "perf4sight", held]
+    assert mape["memory_allocated", "perf_assets", held] * 4 < mape["memory_allocated", "perf4sight", held]
+    assert mape["oom", "perf_assets", held] <= 3
     assert mape["memory", "perf_assets", "config"] <= 1.6
     assert mape["latency", "perf_assets", "config"] <= 2.8
+
+    # One network measured: another one is still judged by what data sheets say of it.
+    measured = rows.rows(np.isfinite(rows.frame["latency_ms"].to_numpy(float)))
+    one = (measured.frame["model"] == "mobilenetv2").to_numpy()
+    predicted, _, _ = fit_predictor(measured.rows(one), "latency", ("network",)).predict(measured.rows(~one))
+    errors = np.abs(predicted / measured.frame["latency_ms"].to_numpy(float)[~one] - 1)
+    assert np.median(errors) < 0.2

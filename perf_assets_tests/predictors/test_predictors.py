@@ -16,7 +16,7 @@ from perf_assets.predictors.bundle import (
     name_of,
 )
 from perf_assets.predictors.configurations import measured
-from perf_assets.predictors.cost_model import Forest, fit_cost_model, relative_errors_pct
+from perf_assets.predictors.cost_model import PULLS, Forest, fit_cost_model, relative_errors_pct
 from perf_assets.predictors.design import design
 from perf_assets.predictors.drift import drift, prediction_rows
 from perf_assets.predictors.evaluate import best_threshold, folds, leaks, score_target
@@ -91,6 +91,20 @@ def test_an_odd_handful_of_runs_decides_no_cost(factor):
 
 def test_a_handful_that_agrees_tells_its_cost():
     assert mixed_costs(1.3)[2] == pytest.approx(1.3, rel=0.15)
+
+
+def test_what_one_network_leaves_open_is_as_expected_for_others():
+    """Two costs that grow together: their sum is determined, how it divides is not."""
+    random = np.random.default_rng(1)
+    macs = np.linspace(1, 10, 40)
+    terms = pd.DataFrame({"macs": macs, "traffic": macs * np.exp(random.normal(0, 0.02, 40))})
+    y = terms.sum(axis=1).to_numpy() * np.exp(random.normal(0, 0.02, 40))
+    prior = {name: (name, 1.0) for name in terms}
+    model = fit_cost_model(terms, terms, y, np.full(40, "one"), prior, pull=PULLS[0], elsewhere=True, trees=0)
+    other = pd.DataFrame({"macs": [5.0], "traffic": [0.0]})
+    assert model.physics(terms) == pytest.approx(y, rel=0.06)
+    assert abs(model.physics(other)[0] - 5) > 1
+    assert model.physics(other, np.array([True])) == pytest.approx(5, rel=0.02)
 
 
 def test_a_handful_of_runs_does_not_judge_how_networks_are_predicted(rows):
@@ -277,9 +291,11 @@ def test_few_measured_points_correct_only_what_they_are_of():
     assert same_width[0] == pytest.approx(offset.half_width)
 
 
-def test_files_round_trip_and_hold_no_pickle(fitted_folder, rows, tmp_path):
+@pytest.mark.parametrize("networks", [["narrow", "pointwise", "wide"], ["narrow"]])
+def test_files_round_trip_and_hold_no_pickle(rows, tmp_path, networks):
     known = of(rows, "latency", "latency_ms")
-    fitted = fit_predictor(known, "latency", trees=20)
+    fitted = fit_predictor(known.rows(known.frame["model"].isin(networks).to_numpy()), "latency", trees=20)
+    assert (fitted.model.elsewhere is None) == (len(networks) > 1)
     file = save_fitted(fitted, tmp_path, "latency-x-tx2-training", [{"mape": 1.0}])
     loaded, content = load_fitted(file)
     assert np.array_equal(loaded.predict(known)[0], fitted.predict(known)[0])
