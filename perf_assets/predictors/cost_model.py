@@ -193,7 +193,6 @@ def fit_cost_model(
     elsewhere: bool = False,
     trees: int = TREES,
     saturates: bool = False,
-    recall: bool = False,
 ) -> CostModel:
     """Fit costs and trees.
 
@@ -207,8 +206,8 @@ def fit_cost_model(
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
         elsewhere: also fit coefficients under a stronger pull, for other networks than the one that was measured.
         trees: number of trees; 0 leaves the costs alone.
-        saturates: values near the largest one are what there is, not what the costs add up to.
-        recall: also fit trees on the value itself, for configurations among the measured ones.
+        saturates: values near the largest one are what there is, not what the costs add up to. Trees are fitted on the
+            value itself too, for configurations among the measured ones.
 
     Raises:
         ValueError: nothing to fit on.
@@ -224,9 +223,8 @@ def fit_cost_model(
     x = _with_constant(terms, names)
     families = np.array([prior[name][0] for name in names])
     expected = np.array([prior[name][1] for name in names])
-    telling = (
-        y < BELOW_CAP * cap if saturates and (y < BELOW_CAP * cap).any() else np.ones(len(y), dtype=bool)
-    )
+    below = y < (BELOW_CAP * cap if saturates else np.inf)
+    telling = below if below.any() else ~below
     told = x[telling], y[telling], groups[telling]
     if pull is None:
         pull = _best_pull(*told, expected, families)
@@ -239,7 +237,7 @@ def fit_cost_model(
         costs = x @ coefficients
         expected_values = np.minimum(costs, cap) if saturates else costs
         model.forest = _grown(seen, np.log(y / expected_values), trees, max(2, len(y) // 4000))
-        if recall:
+        if saturates:
             model.recall = _grown(seen, np.log(y), trees, 1)
     return model
 
