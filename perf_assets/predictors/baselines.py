@@ -18,9 +18,9 @@ from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from perf_assets.predictors.configurations import family_of
-from perf_assets.predictors.cost_model import SEED
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.devices import device_facts
+from perf_assets.predictors.forest import SEED
 from perf_assets.predictors.terms.staged import ALGORITHMS
 
 Baseline = Callable[[Design, Design, np.ndarray], np.ndarray]

@@ -4,7 +4,8 @@ A cost is a sum of terms (``design``) with coefficients of 0 or more, fitted on 
 determine few directions of so many coefficients, and what they leave open decides how an unseen network is judged.
 So coefficients are drawn towards what data sheets say, in three steps: one scale for all of them, then one for each
 family (arithmetic, traffic, launches, ...), then the coefficients themselves. How strongly is chosen by leaving out
-one group of the training rows after another. Trees see the logarithm of the remaining factor and scale-free
+one group of the training rows after another. One network alone determines the costs of its own variants, but not how
+they divide among terms: for others, a second set of coefficients is drawn more. Trees see the logarithm of the remaining factor and scale-free
 features only: they cannot extrapolate sizes, and need not.
 """
 
@@ -17,12 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
-from sklearn.ensemble import ExtraTreesRegressor
 
+from perf_assets.predictors.forest import Forest
 from perf_assets.predictors.terms.common import CONSTANT, FAMILY_DOUBT, Prior
 
 TREES = 200
-SEED = 0
 PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
 """Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
 MIDDLING_PULL = 0.1
@@ -39,66 +39,6 @@ BELOW_CAP = 0.95
 """Memory nearer to the cap than this says how much there is, not how much is needed."""
 USUALLY_APART = 0.3
 """Logarithm of measured / predicted by which a new network may well be off: an odd one is off by more."""
-
-
-@dataclass
-class Forest:
-    """Regression trees as flat arrays: predicts what the fitted trees predicted, with nothing to unpickle."""
-
-    roots: np.ndarray
-    feature: np.ndarray
-    threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    value: np.ndarray
-
-    @classmethod
-    def of(cls, model: ExtraTreesRegressor) -> Forest:
-        """The arrays of a fitted scikit-learn forest, its trees one behind the other."""
-        trees = [estimator.tree_ for estimator in model.estimators_]
-        roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
-        feature = np.concatenate([tree.feature for tree in trees])
-        leaf = feature < 0
-
-        def shifted(children: Sequence[np.ndarray]) -> np.ndarray:
-            nodes = np.concatenate([part + root for part, root in zip(children, roots, strict=True)])
-            # A leaf is its own child, so that walking on from it stays there.
-            return np.where(leaf, np.arange(len(nodes)), nodes).astype(np.int32)
-
-        return cls(
-            roots.astype(np.int32),
-            np.where(leaf, 0, feature).astype(np.int32),
-            np.concatenate([tree.threshold for tree in trees]),
-            shifted([tree.children_left for tree in trees]),
-            shifted([tree.children_right for tree in trees]),
-            np.concatenate([tree.value[:, 0, 0] for tree in trees]),
-        )
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Mean over the trees, shape (n,), of features of shape (n, features)."""
-        # Configurations that differ in what trees do not see walk down them once.
-        x, back = np.unique(np.ascontiguousarray(x, dtype=np.float32), axis=0, return_inverse=True)
-        result = np.empty(len(x))
-        children = np.stack([self.right, self.left], axis=1).ravel()
-        # Parts whose nodes stay in the processor's cache.
-        for start in range(0, len(x), 512):
-            part = x[start : start + 512]
-            first_value = np.arange(len(part))[:, None] * part.shape[1]
-            nodes = np.broadcast_to(self.roots, (len(part), len(self.roots)))
-            while True:
-                goes_left = part.ravel().take(first_value + self.feature.take(nodes)) <= self.threshold.take(
-                    nodes
-                )
-                following = children.take(2 * nodes + goes_left)
-                if np.array_equal(following, nodes):
-                    break
-                nodes = following
-            result[start : start + 512] = self.value.take(nodes).mean(axis=1)
-        return result[back.ravel()]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Name → array, as :class:`Forest` takes them."""
-        return dict(vars(self))
 
 
 @dataclass
@@ -236,14 +176,10 @@ def fit_cost_model(
         seen = shape.to_numpy(np.float32)
         costs = x @ coefficients
         expected_values = np.minimum(costs, cap) if saturates else costs
-        model.forest = _grown(seen, np.log(y / expected_values), trees, max(2, len(y) // 4000))
+        model.forest = Forest.grown(seen, np.log(y / expected_values), trees, max(2, len(y) // 4000))
         if saturates:
-            model.recall = _grown(seen, np.log(y), trees, 1)
+            model.recall = Forest.grown(seen, np.log(y), trees, 1)
     return model
-
-
-def _grown(x: np.ndarray, y: np.ndarray, trees: int, leaf: int) -> Forest:
-    return Forest.of(ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=SEED).fit(x, y))
 
 
 def out_of_group(

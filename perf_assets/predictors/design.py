@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.models import analytic
-from perf_assets.models.step_memory import operations
+from perf_assets.models.wiring import operations
 from perf_assets.predictors.configurations import complete_keys, family_of
 from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
 from perf_assets.predictors.terms.device import device_terms, join_terms

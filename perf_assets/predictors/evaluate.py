@@ -16,9 +16,10 @@ import pandas as pd
 
 from perf_assets.predictors.baselines import baselines_of
 from perf_assets.predictors.configurations import MEASURES
-from perf_assets.predictors.cost_model import SEED, relative_errors_pct
+from perf_assets.predictors.cost_model import relative_errors_pct
 from perf_assets.predictors.design import Design
 from perf_assets.predictors.fitting import fit_predictor
+from perf_assets.predictors.forest import SEED
 from perf_assets.predictors.predictor import OURS, Fitted, snapshot_of, values_of
 
 CONFIG_NETWORK = "resnet50"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from perf_assets.predictors.cost_model import SEED, judging_groups
+from perf_assets.predictors.cost_model import judging_groups
+from perf_assets.predictors.forest import SEED
 from perf_assets.predictors.networks import canonical
 
 WITHIN_DEVICE = ("network", "variant", "size")

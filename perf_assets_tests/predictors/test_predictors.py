@@ -16,11 +16,12 @@ from perf_assets.predictors.bundle import (
     name_of,
 )
 from perf_assets.predictors.configurations import measured
-from perf_assets.predictors.cost_model import PULLS, Forest, fit_cost_model, relative_errors_pct
+from perf_assets.predictors.cost_model import PULLS, fit_cost_model, relative_errors_pct
 from perf_assets.predictors.design import design
 from perf_assets.predictors.drift import drift, prediction_rows
 from perf_assets.predictors.evaluate import best_threshold, folds, leaks, score_target
 from perf_assets.predictors.fitting import fit_predictor
+from perf_assets.predictors.forest import Forest
 from perf_assets.predictors.intervals import Deviation, half_width_of
 from perf_assets.predictors.networks import NetworkTables, UnknownNetworkError
 from perf_assets.predictors.novelty import level_gaps

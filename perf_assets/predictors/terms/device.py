@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from perf_assets.models.step_memory import Wiring
+from perf_assets.models.wiring import Wiring
 from perf_assets.predictors.devices import Device
 from perf_assets.predictors.terms.common import CONSTANT, MIB_PER_FLOAT, Prior, convolutions
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from perf_assets.models.step_memory import STEADY, Protocol, Wiring, step_memory_curve
+from perf_assets.models.step_memory import STEADY, Protocol, step_memory_curve
+from perf_assets.models.wiring import Wiring
 from perf_assets.predictors.terms.common import CONSTANT, MIB_PER_FLOAT, Prior, convolutions
 
 PROTOCOL_OF_TOOL = {"perf4sight": Protocol((2.0, 3.0), empties_cache=True)}
