@@ -133,6 +133,7 @@ def fit_cost_model(
     elsewhere: bool = False,
     trees: int = TREES,
     saturates: bool = False,
+    recall: bool = False,
 ) -> CostModel:
     """Fit costs and trees.
 
@@ -146,8 +147,8 @@ def fit_cost_model(
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
         elsewhere: also fit coefficients under a stronger pull, for other networks than the one that was measured.
         trees: number of trees; 0 leaves the costs alone.
-        saturates: values near the largest one are what there is, not what the costs add up to. Trees are fitted on the
-            value itself too, for configurations among the measured ones.
+        saturates: values near the largest one are what there is, not what the costs add up to.
+        recall: also fit trees on the value itself, for configurations among the measured ones.
 
     Raises:
         ValueError: nothing to fit on.
@@ -177,7 +178,7 @@ def fit_cost_model(
         costs = x @ coefficients
         expected_values = np.minimum(costs, cap) if saturates else costs
         model.forest = Forest.grown(seen, np.log(y / expected_values), trees, max(2, len(y) // 4000))
-        if saturates:
+        if recall:
             model.recall = Forest.grown(seen, np.log(y), trees, 1)
     return model
 

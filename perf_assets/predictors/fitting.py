@@ -131,7 +131,7 @@ class _Fit:
         model = fit_cost_model(
             costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
             capped=self.capped, pull=pull, elsewhere=self.one_network and "network" in self.new, trees=trees,
-            saturates=self.saturates,
+            saturates=self.saturates, recall=self.saturates and bool(self.new),
         )  # fmt: skip
         return model, costs
 
