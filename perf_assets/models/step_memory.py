@@ -56,10 +56,12 @@ def step_memory_curve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Memory handed out and memory held at many batch sizes (each at least 1), in MiB, shape (n,) each.
 
-    Powers of two are simulated as by :func:`step_memory`; between two of them memory is close to proportional.
+    Powers of two up to 16 and of four from there on are simulated as by :func:`step_memory`; between two of them memory
+    is close to proportional.
     """
     exponents = np.log2(batch_sizes)
-    knots = 2 ** np.union1d(np.floor(exponents), np.ceil(exponents)).astype(int)
+    step = np.where(exponents > 4, 2, 1)
+    knots = 2 ** np.union1d(np.floor(exponents / step) * step, np.ceil(exponents / step) * step).astype(int)
     requests = _requests(wiring, params, stage, protocol)
     simulated = np.array([_simulated(requests, int(batch), protocol) for batch in knots])
     allocated, reserved = (np.interp(batch_sizes, knots, column) for column in simulated.T)
@@ -125,8 +127,8 @@ class _Requests:
         """Memory handed out and held at a batch size, in MiB, shape (2,)."""
         allocator = CachingAllocator()
         sizes_bytes = FLOAT_BYTES * (batch_size * np.array(self.per_image) + np.array(self.fixed))
-        sizes, blocks = sizes_bytes.tolist(), dict[int, int]()
-        readings: list[tuple[int, int]] = []
+        sizes, blocks = sizes_bytes.tolist(), {}
+        readings = []
         for event in [*self.events, 0]:
             if event > 0:
                 blocks[event] = allocator.allocate(sizes[event])
