@@ -129,7 +129,8 @@ class SmallSlurm:
 
     def stop_controller(self) -> None:
         assert self.controller is not None
-        self.controller.kill()
+        # Killed, it would forget what it has not saved yet, the job's start among it.
+        self.controller.terminate()
         self.controller.wait()
 
     def start(self) -> None:
