@@ -257,8 +257,9 @@ def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[
         judged = {OURS: fitted.out_of_memory(held) > 0.5}
         peer = baselines_of("memory", "perf4sight")["perf4sight"]
         y = train.frame["memory_used_mib"].to_numpy(float)[fits]
-        limit = best_threshold(peer(train.rows(fits), train, y), train.frame["oom"].to_numpy() > 0.5)
-        judged["perf4sight"] = peer(train.rows(fits), held, y) > limit
+        needed = peer(train.rows(fits), design, y)
+        limit = best_threshold(needed[fold.train], train.frame["oom"].to_numpy() > 0.5)
+        judged["perf4sight"] = needed[fold.held] > limit
         judged["constant"] = np.full(len(truth), train.frame["oom"].mean() >= 0.5)
         for method, says in judged.items():
             wrong.setdefault((fold.split, method), []).append((fold.group, says != truth))
