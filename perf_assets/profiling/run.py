@@ -61,11 +61,13 @@ def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
         if spec.threads:
             torch.set_num_threads(spec.threads)
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        # In this order: a pause between them must not make start + duration reach beyond the lock.
+        started_at = datetime.datetime.now(datetime.UTC)
         started_s = time.monotonic()
         run = uuid.uuid4().hex[:12]
         header = {
             "run": run,
-            "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            "started_at": started_at.isoformat(timespec="milliseconds"),
             "key": spec.key,
             "spec": spec.to_json(),
             "pid": os.getpid(),

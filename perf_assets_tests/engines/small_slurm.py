@@ -129,8 +129,7 @@ class SmallSlurm:
 
     def stop_controller(self) -> None:
         assert self.controller is not None
-        # Killed, it would forget what it has not saved yet, the job's start among it.
-        self.controller.terminate()
+        self.controller.kill()
         self.controller.wait()
 
     def start(self) -> None:
