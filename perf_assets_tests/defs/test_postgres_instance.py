@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,42 @@ def port(tmp_path_factory):
         yield number
     finally:
         run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+
+
+def test_a_fresh_database_is_set_up_by_one_process_at_a_time(port):
+    """Who comes while another sets the tables up makes none, and looks at none, until that one is done."""
+    import psycopg2
+
+    from perf_assets.defs.postgres_storage import LOCK_KEY, QueuedPostgresStorage
+
+    server = {"host": "127.0.0.1", "port": port, "user": "dagster"}
+    config = {"username": "dagster", "password": "", "hostname": "127.0.0.1", "port": port, "db_name": "fresh"}
+    opened = []
+
+    def open_storage() -> None:
+        storage = QueuedPostgresStorage.from_config_value(
+            None, {"postgres_db": {**config, "scheme": "postgresql+psycopg2"}}
+        )
+        opened.append(storage.run_storage.get_runs())
+
+    create = psycopg2.connect(dbname="postgres", **server)
+    create.autocommit = True
+    create.cursor().execute("CREATE DATABASE fresh")
+    create.close()
+    with psycopg2.connect(dbname="fresh", **server) as first, first.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
+        second = threading.Thread(target=open_storage)
+        second.start()
+        while True:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            if cursor.fetchone() == (1,) or not second.is_alive():
+                break
+            time.sleep(0.05)
+        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        assert cursor.fetchone() == (0,)
+        cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK_KEY])
+        second.join()
+    assert opened == [[]]
 
 
 def test_runs_on_postgres(port, data, tmp_path):
