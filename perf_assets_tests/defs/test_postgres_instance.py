@@ -84,7 +84,13 @@ def test_a_fresh_database_is_set_up_by_one_process_at_a_time(port):
     from perf_assets.defs.postgres_storage import LOCK_KEY, QueuedPostgresStorage
 
     server = {"host": "127.0.0.1", "port": port, "user": "dagster"}
-    config = {"username": "dagster", "password": "", "hostname": "127.0.0.1", "port": port, "db_name": "fresh"}
+    config = {
+        "username": "dagster",
+        "password": "",
+        "hostname": "127.0.0.1",
+        "port": port,
+        "db_name": "fresh",
+    }
     opened = []
 
     def open_storage() -> None:
