@@ -3,6 +3,8 @@
 Facts that shape this: Slurm's time limits are whole minutes and checked every half minute, so time-outs in
 seconds are ``run_job``'s; a requeued job is a second run under the same number, so jobs are never requeued;
 ``scontrol`` knows a job for some minutes after its end, and the exit code file in the work folder for ever.
+A controller that is killed forgets its last seconds: it may not know a job any more, or starts one that has
+run already a second time, and says CANCELLED when the node refuses the copy.
 """
 
 from __future__ import annotations
@@ -108,14 +110,18 @@ class SlurmEngine:
         return done.stdout.strip().split(";")[0]
 
     def poll(self, job_id: str, work_dir: Path) -> Status:
-        """Its state by scontrol; of a job that Slurm has forgotten, by the exit code that it left."""
+        """Its state by scontrol; the exit code that a job left tells when Slurm has forgotten or given up the job."""
         done = _run(["scontrol", "--oneliner", "show", "job", job_id])
         if done.returncode != 0:
             if "Invalid job id" in done.stderr:
-                return _forgotten(work_dir)
+                return _left(work_dir) or Status(
+                    State.LOST, "Slurm no longer knows it, and it left no exit code"
+                )
             raise EngineUnreachableError(done.stderr.strip() or "scontrol does not answer")
         facts = dict(re.findall(r"(\w+)=(\S*)", done.stdout))
         state = _STATES.get(facts.get("JobState", ""), State.RUNNING)
+        if state in (State.CANCELLED, State.LOST) and (ended := _left(work_dir)):
+            return ended
         code, _, number = facts.get("ExitCode", "0:0").partition(":")
         exit_code = int(code) or (128 + int(number or 0) if int(number or 0) else 0)
         reason = "" if facts.get("Reason") == "None" else facts.get("Reason", "")
@@ -147,12 +153,16 @@ class SlurmEngine:
 
 
 def _script(job: Job, setup: tuple[str, ...]) -> str:
-    """The batch script: environment, set-up lines, the command, and its exit code into the work folder."""
+    """The batch script: environment, set-up lines, the command, and its exit code into the work folder.
+
+    Started again after its end (by a controller that forgot it), it repeats the exit code and nothing else.
+    """
     exports = [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
     exit_code = shlex.quote(str(job.work_dir / EXIT_CODE_FILE))
     return "\n".join(
         [
             "#!/bin/sh",
+            f"[ -e {exit_code} ] && exit $(cat {exit_code})",
             *exports,
             *setup,
             shlex.join(job.command),
@@ -184,11 +194,12 @@ def _refusal(job: Job, said: str, site: Site) -> str:
     return f"sbatch refused {job.name}: {said or 'no message'} ({cure})"
 
 
-def _forgotten(work_dir: Path) -> Status:
+def _left(work_dir: Path) -> Status | None:
+    """How a job ended by its exit code file, which is written when the command has ended by itself."""
     try:
         code = int((work_dir / EXIT_CODE_FILE).read_text())
     except (OSError, ValueError):
-        return Status(State.LOST, "Slurm no longer knows it, and it left no exit code")
+        return None
     return Status(State.SUCCEEDED if code == 0 else State.FAILED, exit_code=code)
 
 

@@ -315,7 +315,11 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
         assert caught.value.status.state is State.CANCELLED
         assert len(log.job_ids) == 1
 
-    def test_controller_stopped_for_8_s_in_mid_job(self, slurm, cluster, tmp_path):
+    @pytest.mark.parametrize("waits_s", [0, 3], ids=["at_once", "after_waiting"])
+    def test_controller_stopped_for_8_s_in_mid_job(self, slurm, cluster, tmp_path, waits_s):
+        """Of a job that waited for its device, the killed controller remembers only that it waits."""
+        (tmp_path / "before").mkdir()
+        slurm.submit(Job("pa-before", ["sleep", str(waits_s)], tmp_path / "before", device="l40s"))
         begun = tmp_path / "begun"
         script = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(4); print('through')"
 
@@ -333,6 +337,15 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
         assert status.state is State.SUCCEEDED
         assert log.lines == ["through"]
         assert len(log.job_ids) == 1
+
+    def test_second_start_after_its_end_repeats_the_exit_code(self, slurm, tmp_path):
+        again = job(tmp_path, "open('ran', 'w')")
+        again.work_dir.mkdir()
+        (again.work_dir / "exit_code").write_text("3\n")
+        job_id = slurm.submit(again)
+        wait_for(lambda: slurm.poll(job_id, again.work_dir).state.is_final)
+        assert slurm.poll(job_id, again.work_dir).exit_code == 3
+        assert not (again.work_dir / "ran").exists()
 
     def test_forgotten_job_is_known_by_its_exit_code(self, slurm, tmp_path):
         (tmp_path / "exit_code").write_text("3\n")
