@@ -22,7 +22,7 @@ from scipy.optimize import nnls
 from perf_assets.predictors.forest import Forest
 from perf_assets.predictors.terms.common import CONSTANT, FAMILY_DOUBT, Prior
 
-TREES = 200
+TREES = 100
 PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
 """Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
 MIDDLING_PULL = 0.1
