@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def operations(arrays: Mapping[str, np.ndarray]) -> Wiring:
     An operation reads what was written just before if that has its input's shape. If not, a branch begins or ends:
     tensors that nobody has read yet are joined where their channels add up to the input's, else the latest tensor of
     the input's shape is read again. A branch whose last tensor has the shape of one that is waiting is added to it,
-    in place. Tables of shapes alone leave out sums, concatenations and activations; where there are no activations,
+    in place, if no further branch begins where it began. Tables of shapes alone leave out sums, concatenations and activations; where there are no activations,
     one in place follows each normalisation (unless it is added to something), each sum, and each convolution without
     normalisation, or the concatenation of such.
 
@@ -75,6 +75,8 @@ class _Wirer:
         self.elements: list[float] = [first[0] * first[1] ** 2]
         self.operations: list[Operation] = []
         self.waiting: list[int] = []
+        self.fork = 0
+        """Where the latest branch began."""
         self.last = 0
         self.is_bare = False
         """Whether an activation may follow what was written last."""
@@ -96,7 +98,7 @@ class _Wirer:
         if kind == "add":
             self._add(out, elements, in_place=bool(column["inplace"][row]))
             return
-        read = self._source(shape, flat=kind == "linear")
+        read = self._source(row, shape)
         if kind == "relu":
             self._write(kind, read, out, elements, keeps_output=True, in_place=bool(column["inplace"][row]))
             return
@@ -122,11 +124,11 @@ class _Wirer:
             for tile, points in WINOGRAD_TILES
         )
 
-    def _source(self, shape: tuple[float, float], *, flat: bool) -> int:
-        """The tensor that is read, after the joins that must have come before."""
-        if shape == self.shapes[self.last] or flat or self.last == 0:
+    def _source(self, row: int, shape: tuple[float, float]) -> int:
+        """The tensor that a row reads, after the joins that must have come before."""
+        if shape == self.shapes[self.last] or self.kind[row] == "linear" or self.last == 0:
             twin = next((tensor for tensor in self.waiting if self.shapes[tensor] == shape), None)
-            if twin is not None and not self.has_joins:
+            if twin is not None and not self.has_joins and self._ends_branch(row):
                 self._sum(twin, self.last)
             elif self.is_bare:
                 self._activate(self.last)
@@ -134,15 +136,49 @@ class _Wirer:
         if self.last not in self.waiting:
             self.waiting.append(self.last)
         joined = [tensor for tensor in self.waiting if self.shapes[tensor][1] == shape[1]]
-        if not self.has_joins and len(joined) > 1 and sum(self.shapes[t][0] for t in joined) == shape[0]:
+        channels = sum(self.shapes[tensor][0] for tensor in joined)
+        if (
+            not self.has_joins
+            and len(joined) > 1
+            and channels == shape[0]
+            and not self._branches_on(row, shape, channels)
+        ):
             self._concatenate(joined, shape, shape[0] * shape[1] ** 2)
             return self.last
         for tensor in range(len(self.shapes) - 1, -1, -1):
             if self.shapes[tensor] == shape and tensor not in self.waiting:
+                self.fork = tensor
                 return tensor
         # Joined in a way that channels do not tell.
         self._concatenate(joined or [self.last], shape, shape[0] * shape[1] ** 2)
         return self.last
+
+    def _ends_branch(self, row: int) -> bool:
+        """Whether a branch may have ended before a row that reads what was written last."""
+        if self.kind[row] == "batchnorm":
+            return False
+        following = next(self._jumps(row), None)
+        return following is None or following[1] != self.shapes[self.fork]
+
+    def _branches_on(self, row: int, shape: tuple[float, float], channels: float) -> bool:
+        """Whether a row that reads what branches began with, and might read what ended ones have together, begins the next
+        of them: then they add up to what is read later."""
+        if shape != self.shapes[self.fork]:
+            return False
+        for ended, following in self._jumps(row):
+            channels += ended[0]
+            if following != shape:
+                return following == (channels, shape[1])
+        return False
+
+    def _jumps(self, row: int) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+        """After a row: shapes of what a row writes and the next one reads, where they differ."""
+        column = self.columns
+        for later in range(row + 1, len(self.kind)):
+            written = (column["out_channels"][later - 1], column["out_hw"][later - 1])
+            read = (column["in_channels"][later], column["in_hw"][later])
+            if read != written:
+                yield written, read
 
     def _new(self, shape: tuple[float, float], elements: float) -> int:
         self.shapes.append(shape)

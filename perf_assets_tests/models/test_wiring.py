@@ -1,11 +1,12 @@
 """What operations keep, against what torch keeps; how branches are joined; workspaces."""
 
+import numpy as np
 import pytest
 import torch
 
 from perf_assets.models import zoo
 from perf_assets.models.caching_allocator import MIB
-from perf_assets.models.wiring import operations
+from perf_assets.models.wiring import Wiring, operations
 from perf_assets_tests.models.layers import arrays_of
 
 
@@ -32,10 +33,7 @@ def _kept_by_torch_mib(network: str, input_size: int = 64, batch_size: int = 2) 
 
 @pytest.mark.parametrize("network", ["vgg16", "resnet18", "squeezenet1_0", "mnasnet1_0", "densenet121"])
 def test_keeps_what_torch_keeps(network: str):
-    wiring = operations(arrays_of(network))
-    tensors = {tensor for operation in wiring.operations for tensor in operation.keeps}
-    elements = sum(wiring.elements[tensor] for tensor in tensors)
-    elements += sum(operation.extra for operation in wiring.operations)
+    elements = _kept_elements(operations(arrays_of(network)))
     assert elements * 4 / MIB == pytest.approx(_kept_by_torch_mib(network), rel=0.03)
 
 
@@ -45,6 +43,35 @@ def test_branches_are_joined_by_sum_or_concatenation():
     concatenated = operations(arrays_of("squeezenet1_0"))
     joins = [operation for operation in concatenated.operations if operation.kind == "concat"]
     assert [len(join.reads) for join in joins] == [2] * 8
+
+
+@pytest.mark.parametrize(
+    ("network", "sums", "concatenations"),
+    [
+        # Additions of what a block began with are not told by shapes, and need no memory: projections' are.
+        ("resnet18", 3, 0),
+        # Branches with as many channels as another one, or together as the block's input.
+        ("googlenet", 0, 9),
+        # Branches that fork again: ten joins of blocks instead of 15.
+        ("inception_v3", 0, 10),
+        ("densenet121", 0, 57),
+    ],
+)
+def test_shapes_alone_tell_what_is_joined_and_kept(network: str, sums: int, concatenations: int):
+    """Tables of convolutions, normalisations, pooling and linear layers only."""
+    whole = arrays_of(network, 224)
+    modules = np.isin(whole["kind"], ["conv", "batchnorm", "maxpool", "avgpool", "linear"])
+    reduced = operations({name: column[modules] for name, column in whole.items()})
+    kinds = [operation.kind for operation in reduced.operations]
+    assert (kinds.count("sum"), kinds.count("concat")) == (sums, concatenations)
+    assert _kept_elements(reduced) == pytest.approx(_kept_elements(operations(whole)), rel=0.015)
+
+
+def _kept_elements(wiring: Wiring) -> float:
+    tensors = {tensor for operation in wiring.operations for tensor in operation.keeps}
+    return sum(wiring.elements[tensor] for tensor in tensors) + sum(
+        operation.extra for operation in wiring.operations
+    )
 
 
 def test_only_dense_convolutions_of_3x3_and_stride_1_have_workspaces():
