@@ -110,7 +110,7 @@ class SlurmEngine:
         return done.stdout.strip().split(";")[0]
 
     def poll(self, job_id: str, work_dir: Path) -> Status:
-        """Its state by scontrol; the exit code that a job left tells when Slurm has forgotten or given up the job."""
+        """Its state by scontrol; the exit code that a job left tells when Slurm has forgotten it, or undoes its success."""
         done = _run(["scontrol", "--oneliner", "show", "job", job_id])
         if done.returncode != 0:
             if "Invalid job id" in done.stderr:
@@ -120,8 +120,11 @@ class SlurmEngine:
             raise EngineUnreachableError(done.stderr.strip() or "scontrol does not answer")
         facts = dict(re.findall(r"(\w+)=(\S*)", done.stdout))
         state = _STATES.get(facts.get("JobState", ""), State.RUNNING)
-        if state in (State.CANCELLED, State.LOST) and (ended := _left(work_dir)):
-            return ended
+        if state in (State.CANCELLED, State.LOST):
+            ended = _left(work_dir)
+            # A command that scancel ends may leave a code too, but not that of success.
+            if ended is not None and ended.state is State.SUCCEEDED:
+                return ended
         code, _, number = facts.get("ExitCode", "0:0").partition(":")
         exit_code = int(code) or (128 + int(number or 0) if int(number or 0) else 0)
         reason = "" if facts.get("Reason") == "None" else facts.get("Reason", "")

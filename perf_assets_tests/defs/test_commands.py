@@ -189,8 +189,9 @@ def test_run_launched_from_the_ui(project, data, monkeypatch):
 def test_a_file_dropped_while_dagster_dev_runs_is_in_sql_within_a_minute(project, data):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PERF_ASSETS_SETTLE_S": "1"}
     with (project / "dev.log").open("w") as log:
+        # Started by a shell in the background, this process ignores SIGINT; Dagster would then ignore SIGTERM too.
         dev = subprocess.Popen(
-            [str(BIN / "dagster"), "dev", "--port", "0"],
+            ["env", "--default-signal=INT", str(BIN / "dagster"), "dev", "--port", "0"],
             cwd=project,
             env=environment,
             stdout=log,
@@ -203,7 +204,6 @@ def test_a_file_dropped_while_dagster_dev_runs_is_in_sql_within_a_minute(project
         query = "SELECT count(*) FROM source_files WHERE path = 'dropped.txt' AND status = 'ingested'"
         assert wait_for(lambda: sql(data, query) == [(1,)], timeout_s=60), (project / "dev.log").read_text()
     finally:
-        # Told alone, it ends its servers in its own order; told all at once, one may wait for another that is gone.
         dev.terminate()
         try:
             dev.wait(timeout=60)
