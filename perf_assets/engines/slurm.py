@@ -3,8 +3,8 @@
 Facts that shape this: Slurm's time limits are whole minutes and checked every half minute, so time-outs in
 seconds are ``run_job``'s; a requeued job is a second run under the same number, so jobs are never requeued;
 ``scontrol`` knows a job for some minutes after its end, and the exit code file in the work folder for ever.
-A controller that is killed forgets its last seconds: it may not know a job any more, or starts one that has
-run already a second time, and says CANCELLED when the node refuses the copy.
+A controller that is killed forgets its last seconds: it may not know a job any more and give its number to another,
+or starts one that has run already a second time, and says CANCELLED when the node refuses the copy.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SlurmEngine:
             "qos": nodes.qos,
             "mem": None if nodes.memory_gib is None else f"{math.ceil(nodes.memory_gib * 1024)}M",
             "cpus-per-task": None if nodes.cpus is None else str(nodes.cpus),
-            "chdir": str(job.work_dir),
+            "chdir": str(job.work_dir.absolute()),
         }
         arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
         done = _run(
@@ -112,12 +112,11 @@ class SlurmEngine:
     def poll(self, job_id: str, work_dir: Path) -> Status:
         """Its state by scontrol; the exit code that a job left tells when Slurm has forgotten it, or undoes its success."""
         done = _run(["scontrol", "--oneliner", "show", "job", job_id])
-        if done.returncode != 0:
-            if "Invalid job id" in done.stderr:
-                return _left(work_dir) or Status(
-                    State.LOST, "Slurm no longer knows it, and it left no exit code"
-                )
+        is_unknown = done.returncode != 0 and "Invalid job id" in done.stderr
+        if done.returncode != 0 and not is_unknown:
             raise EngineUnreachableError(done.stderr.strip() or "scontrol does not answer")
+        if is_unknown or f" WorkDir={work_dir.absolute()} " not in done.stdout:
+            return _left(work_dir) or Status(State.LOST, "Slurm no longer knows it, and it left no exit code")
         facts = dict(re.findall(r"(\w+)=(\S*)", done.stdout))
         state = _STATES.get(facts.get("JobState", ""), State.RUNNING)
         if state in (State.CANCELLED, State.LOST):

@@ -127,7 +127,7 @@ class SmallSlurm:
     def start_controller(self, *options: str) -> None:
         self.controller = self._spawn("slurmctld", *options)
 
-    def stop_controller(self) -> None:
+    def kill_controller(self) -> None:
         assert self.controller is not None
         self.controller.kill()
         self.controller.wait()

@@ -315,29 +315,6 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
         assert caught.value.status.state is State.CANCELLED
         assert len(log.job_ids) == 1
 
-    @pytest.mark.parametrize("waits_s", [0, 3], ids=["at_once", "after_waiting"])
-    def test_controller_stopped_for_8_s_in_mid_job(self, slurm, cluster, tmp_path, waits_s):
-        """Of a job that waited for its device, the killed controller remembers only that it waits."""
-        (tmp_path / "before").mkdir()
-        slurm.submit(Job("pa-before", ["sleep", str(waits_s)], tmp_path / "before", device="l40s"))
-        begun = tmp_path / "begun"
-        script = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(4); print('through')"
-
-        def restart():
-            wait_for(begun.exists)
-            cluster.stop_controller()
-            time.sleep(8)
-            cluster.start_controller()
-
-        thread = threading.Thread(target=restart)
-        thread.start()
-        log = Log()
-        status = run_job(slurm, job(tmp_path, script), log)
-        thread.join()
-        assert status.state is State.SUCCEEDED
-        assert log.lines == ["through"]
-        assert len(log.job_ids) == 1
-
     def test_second_start_after_its_end_repeats_the_exit_code(self, slurm, tmp_path):
         again = job(tmp_path, "open('ran', 'w')")
         again.work_dir.mkdir()
@@ -352,6 +329,14 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
         assert slurm.poll("999999", tmp_path) == Status(State.FAILED, exit_code=3)
         (tmp_path / "exit_code").unlink()
         assert slurm.poll("999999", tmp_path).state is State.LOST
+
+    def test_number_given_to_another_job(self, slurm, tmp_path):
+        another = job(tmp_path, "pass")
+        another.work_dir.mkdir()
+        job_id = slurm.submit(another)
+        (tmp_path / "exit_code").write_text("3\n")
+        assert slurm.poll(job_id, tmp_path) == Status(State.FAILED, exit_code=3)
+        wait_for(lambda: slurm.poll(job_id, another.work_dir).state is State.SUCCEEDED)
 
     @pytest.mark.parametrize(
         ("device", "message"),
@@ -370,6 +355,36 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
     def test_nodes_are_listed(self, slurm):
         listed = {(name, features, gres) for name, _, features, gres in slurm.nodes()}
         assert ("l40s-0", "l40s", "gpu:l40s:1") in listed
+
+
+@needs_slurm
+@pytest.mark.parametrize("waits_s", [0, 3], ids=["at_once", "after_waiting"])
+def test_controller_killed_for_8_s_in_mid_job(tmp_path, tmp_path_factory, monkeypatch, waits_s):
+    """Of a job that waited for its device, the controller remembers only that it waits; other jobs it forgets."""
+    begun = tmp_path / "begun"
+    script = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(4); print('through')"
+    (tmp_path / "before").mkdir()
+    # A cluster of its own: numbers that are given out again would mix up other tests' jobs.
+    with small_slurm(tmp_path_factory.mktemp("slurm")) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        slurm = SlurmEngine(load_site())
+        slurm.submit(Job("pa-before", ["sleep", str(waits_s)], tmp_path / "before", device="l40s"))
+
+        def restart():
+            wait_for(begun.exists)
+            cluster.kill_controller()
+            time.sleep(8)
+            cluster.start_controller()
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        log = Log()
+        status = run_job(slurm, job(tmp_path, script), log)
+        thread.join()
+    assert status.state is State.SUCCEEDED
+    assert log.lines == ["through"]
+    assert len(log.job_ids) == 1
 
 
 def test_slurm_is_not_installed(tmp_path, monkeypatch):
