@@ -98,7 +98,7 @@ class SlurmEngine:
             "qos": nodes.qos,
             "mem": None if nodes.memory_gib is None else f"{math.ceil(nodes.memory_gib * 1024)}M",
             "cpus-per-task": None if nodes.cpus is None else str(nodes.cpus),
-            "chdir": str(job.work_dir.absolute()),
+            "chdir": str(job.work_dir),
         }
         arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
         done = _run(
@@ -115,7 +115,7 @@ class SlurmEngine:
         is_unknown = done.returncode != 0 and "Invalid job id" in done.stderr
         if done.returncode != 0 and not is_unknown:
             raise EngineUnreachableError(done.stderr.strip() or "scontrol does not answer")
-        if is_unknown or f" WorkDir={work_dir.absolute()} " not in done.stdout:
+        if is_unknown or f" WorkDir={work_dir} " not in done.stdout:
             return _left(work_dir) or Status(State.LOST, "Slurm no longer knows it, and it left no exit code")
         facts = dict(re.findall(r"(\w+)=(\S*)", done.stdout))
         state = _STATES.get(facts.get("JobState", ""), State.RUNNING)

@@ -52,9 +52,9 @@ def operations(arrays: Mapping[str, np.ndarray]) -> Wiring:
     An operation reads what was written just before if that has its input's shape. If not, a branch begins or ends:
     tensors that nobody has read yet are joined where their channels add up to the input's, else the latest tensor of
     the input's shape is read again. A branch whose last tensor has the shape of one that is waiting is added to it,
-    in place, if no further branch begins where it began. Tables of shapes alone leave out sums, concatenations and activations; where there are no activations,
-    one in place follows each normalisation (unless it is added to something), each sum, and each convolution without
-    normalisation, or the concatenation of such.
+    in place, if no further branch begins where it began. Tables of shapes alone leave out sums, concatenations and
+    activations; where there are no activations, one in place follows each normalisation (unless it is added to
+    something), each sum, and each convolution without normalisation, or the concatenation of such.
 
     Args:
         arrays: what :func:`perf_assets.models.analytic.layer_arrays` returns.
@@ -128,7 +128,7 @@ class _Wirer:
         """The tensor that a row reads, after the joins that must have come before."""
         if shape == self.shapes[self.last] or self.kind[row] == "linear" or self.last == 0:
             twin = next((tensor for tensor in self.waiting if self.shapes[tensor] == shape), None)
-            if twin is not None and not self.has_joins and self._ends_branch(row):
+            if twin is not None and not self.has_joins and self._is_added(row, twin):
                 self._sum(twin, self.last)
             elif self.is_bare:
                 self._activate(self.last)
@@ -153,10 +153,10 @@ class _Wirer:
         self._concatenate(joined or [self.last], shape, shape[0] * shape[1] ** 2)
         return self.last
 
-    def _ends_branch(self, row: int) -> bool:
-        """Whether a branch may have ended before a row that reads what was written last."""
-        if self.kind[row] == "batchnorm":
-            return False
+    def _is_added(self, row: int, twin: int) -> bool:
+        """Whether a row that reads what was written last, or its sum with a twin that waits, reads the sum."""
+        if self.kind[row] == "batchnorm" and twin in self.normalised:
+            return False  # the branch is to be normalised as its twin was
         following = next(self._jumps(row), None)
         return following is None or following[1] != self.shapes[self.fork]
 
