@@ -143,6 +143,10 @@ class SmallSlurm:
 
     def stop(self) -> None:
         self.run("scancel", "--me")
+        # A step whose end nobody hears would try for ever to tell it; its socket is there as long as it is.
+        deadline_s = time.monotonic() + 10
+        while any(self.root.glob("spool/*/*_*.*")) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
         # The daemons first: a controller that is gone makes them wait.
         for process in [*self.daemons, *([self.controller] if self.controller else [])]:
             process.kill()
