@@ -244,6 +244,15 @@ def cancel_orphans(engine: Engine, prefix: str, is_alive: Callable[[str], bool])
     return ended
 
 
+def exit_status(work_dir: Path, host: str | None = None) -> Status | None:
+    """How a job ended by the exit code that its command left in the work folder; None where it left none."""
+    try:
+        code = int((work_dir / EXIT_CODE_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return Status(State.SUCCEEDED if code == 0 else State.FAILED, exit_code=code, host=host)
+
+
 def check_name(name: str) -> str:
     """A job name that every engine takes: letters, digits, ``.``, ``_`` and ``-``.
 

@@ -18,6 +18,7 @@ from perf_assets.engines.engine import (
     State,
     Status,
     check_name,
+    exit_status,
 )
 
 TERMINATION_GRACE_S = 5.0
@@ -57,11 +58,8 @@ class LocalEngine:
         host = socket.gethostname()
         if _is_running(job_id):
             return Status(State.RUNNING, host=host)
-        try:
-            code = int((work_dir / EXIT_CODE_FILE).read_text())
-        except (OSError, ValueError):
-            return Status(State.FAILED, "killed from outside, no exit code", host=host)
-        return Status(State.SUCCEEDED if code == 0 else State.FAILED, exit_code=code, host=host)
+        killed = Status(State.FAILED, "killed from outside, no exit code", host=host)
+        return exit_status(work_dir, host) or killed
 
     def cancel(self, job_id: str) -> None:
         """SIGTERM to the whole session, and SIGKILL to what is left after a grace time."""

@@ -26,6 +26,7 @@ from perf_assets.engines.engine import (
     State,
     Status,
     check_name,
+    exit_status,
 )
 from perf_assets.engines.site import Site
 
@@ -116,11 +117,13 @@ class SlurmEngine:
         if done.returncode != 0 and not is_unknown:
             raise EngineUnreachableError(done.stderr.strip() or "scontrol does not answer")
         if is_unknown or f" WorkDir={work_dir} " not in done.stdout:
-            return _left(work_dir) or Status(State.LOST, "Slurm no longer knows it, and it left no exit code")
+            return exit_status(work_dir) or Status(
+                State.LOST, "Slurm no longer knows it, and it left no exit code"
+            )
         facts = dict(re.findall(r"(\w+)=(\S*)", done.stdout))
         state = _STATES.get(facts.get("JobState", ""), State.RUNNING)
         if state in (State.CANCELLED, State.LOST):
-            ended = _left(work_dir)
+            ended = exit_status(work_dir)
             # A command that scancel ends may leave a code too, but not that of success.
             if ended is not None and ended.state is State.SUCCEEDED:
                 return ended
@@ -164,7 +167,8 @@ def _script(job: Job, setup: tuple[str, ...]) -> str:
     return "\n".join(
         [
             "#!/bin/sh",
-            f"[ -e {exit_code} ] && exit $(cat {exit_code})",
+            # Read, not looked for: a network file system may still show a file that the submission has removed.
+            f"code=$(cat {exit_code} 2>/dev/null) && exit $code",
             *exports,
             *setup,
             shlex.join(job.command),
@@ -194,15 +198,6 @@ def _refusal(job: Job, said: str, site: Site) -> str:
     elif "gres" in said.lower() or "node configuration" in said.lower():
         cure = f"check gres, memory and cpus of [devices.{job.device}] in {site.source} against 'sinfo -o \"%N %G %m %c\"'"
     return f"sbatch refused {job.name}: {said or 'no message'} ({cure})"
-
-
-def _left(work_dir: Path) -> Status | None:
-    """How a job ended by its exit code file, which is written when the command has ended by itself."""
-    try:
-        code = int((work_dir / EXIT_CODE_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-    return Status(State.SUCCEEDED if code == 0 else State.FAILED, exit_code=code)
 
 
 def _present(host: str | None) -> str | None:

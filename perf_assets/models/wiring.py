@@ -141,7 +141,7 @@ class _Wirer:
             not self.has_joins
             and len(joined) > 1
             and channels == shape[0]
-            and not self._branches_on(row, shape, channels)
+            and not self._begins_next_branch(row, shape, channels)
         ):
             self._concatenate(joined, shape, shape[0] * shape[1] ** 2)
             return self.last
@@ -160,7 +160,7 @@ class _Wirer:
         following = next(self._jumps(row), None)
         return following is None or following[1] != self.shapes[self.fork]
 
-    def _branches_on(self, row: int, shape: tuple[float, float], channels: float) -> bool:
+    def _begins_next_branch(self, row: int, shape: tuple[float, float], channels: float) -> bool:
         """Whether a row that reads what branches began with, and might read what ended ones have together, begins the next
         of them: then they add up to what is read later."""
         if shape != self.shapes[self.fork]:
