@@ -66,7 +66,7 @@ def in_fresh_process(script: str, *arguments: str) -> tuple[float, float]:
 INGEST = """
 from pathlib import Path
 from perf_assets.ingest import ingest
-from perf_assets.paths import DataPaths
+from perf_assets.workspace.paths import DataPaths
 report = ingest(DataPaths(Path(sys.argv[1])))
 assert all(entry.status == 'ingested' for entry in report.read), 'not all were taken in'
 """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from perf_assets import prediction
 from perf_assets.ingest import ingest
-from perf_assets.paths import DataPaths
+from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.support import SAMPLES
 
 SPLITS = ("config", "unseen_pruning_level", "leave_one_network_out", "leave_one_device_out", "random_leaky")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from perf_assets.paths import NoDataFolderError, data_paths
-from perf_assets.settings import SettingError
+from perf_assets.workspace.paths import NoDataFolderError, data_paths
+from perf_assets.workspace.settings import SettingError
 
 EXIT_REFUSED = 3
 """Exit code when everything was read but some drop was not taken in."""

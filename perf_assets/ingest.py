@@ -23,10 +23,10 @@ from perf_assets.drops.scan import Drop, is_settled, lies_in, scan, settle_s, sh
 from perf_assets.parsers import registry
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Source, UnreadableSourceError
-from perf_assets.paths import DataPaths
-from perf_assets.settings import local_timezone
+from perf_assets.workspace.paths import DataPaths
+from perf_assets.workspace.settings import local_timezone
 from perf_assets.storage.computed import write_computed
-from perf_assets.storage.lock import exclusive
+from perf_assets.workspace.locks import exclusive
 from perf_assets.storage.parts import BatchWriter, next_batch, remove_unnamed
 from perf_assets.storage.publish import Publication, publish
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.ingest import publish_computed
-from perf_assets.paths import DataPaths
+from perf_assets.workspace.paths import DataPaths
 from perf_assets.storage.database import open_readonly
 
 if TYPE_CHECKING:

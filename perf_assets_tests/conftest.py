@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from perf_assets.paths import DataPaths
+from perf_assets.workspace.paths import DataPaths
 
 # Tests write their drops whole, so there is nothing to wait for; the settling itself has its own test.
 os.environ["PERF_ASSETS_SETTLE_S"] = "0"

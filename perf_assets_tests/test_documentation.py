@@ -8,7 +8,7 @@ import pytest
 from perf_assets.docs import tables_markdown
 from perf_assets.ingest import ingest
 from perf_assets.parsers.registry import FORMATS
-from perf_assets.paths import DataPaths
+from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.support import EXAMPLES, ROOT, sql
 
 README = (ROOT / "README.md").read_text()

@@ -14,8 +14,8 @@ import pytest
 
 from perf_assets.drops.scan import is_settled, scan
 from perf_assets.ingest import copy_in, ingest, pending, rebuild, take_in
-from perf_assets.paths import DataPaths
-from perf_assets.storage.lock import exclusive
+from perf_assets.workspace.paths import DataPaths
+from perf_assets.workspace.locks import exclusive
 from perf_assets_tests.support import EXAMPLES, sql, table_contents
 
 POLL_HEADER = "timestamp, index, power.draw [W]\n"
@@ -116,7 +116,7 @@ class TestSameDropsSameTables:
     @pytest.mark.parametrize("seed", range(20))
     def test_killed_at_a_random_moment(self, examples_ingested, data, seed):
         shutil.copytree(EXAMPLES, data.drops, dirs_exist_ok=True)
-        script = "from perf_assets.ingest import ingest; from perf_assets.paths import data_paths; "
+        script = "from perf_assets.ingest import ingest; from perf_assets.workspace.paths import data_paths; "
         script += "import perf_assets.storage.publish, pyarrow.parquet, duckdb; print('go', flush=True); "
         script += "ingest(data_paths())"
         environment = os.environ | {"PERF_ASSETS_DATA": str(data.root)}
@@ -255,7 +255,7 @@ class TestReadersAndWriters:
     def test_ingests_wait_for_each_other(self, data):
         for i in range(8):
             write(data, f"poll-{i}.csv", POLL_HEADER + poll_rows(60 * i, 30))
-        script = "from perf_assets.ingest import ingest; from perf_assets.paths import data_paths; "
+        script = "from perf_assets.ingest import ingest; from perf_assets.workspace.paths import data_paths; "
         script += "print(len(ingest(data_paths()).read))"
         environment = os.environ | {"PERF_ASSETS_DATA": str(data.root)}
         children = [
@@ -271,7 +271,7 @@ class TestReadersAndWriters:
         waited = []
         with exclusive(data.lock):
             script = (
-                "import sys; from pathlib import Path; from perf_assets.storage.lock import exclusive\n"
+                "import sys; from pathlib import Path; from perf_assets.workspace.locks import exclusive\n"
                 "with exclusive(Path(sys.argv[1]), lambda pid: print(pid, flush=True)): pass"
             )
             child = subprocess.Popen(

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from perf_assets.paths import DataPaths, data_paths
+from perf_assets.workspace.paths import DataPaths, data_paths
 
 
 class DataFolder(dg.ConfigurableResource):

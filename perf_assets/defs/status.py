@@ -13,7 +13,7 @@ from perf_assets.engines.engine import Engine, EngineError
 from perf_assets.engines.local import LocalEngine
 from perf_assets.engines.site import load_site
 from perf_assets.engines.slurm import SlurmEngine
-from perf_assets.paths import DataPaths
+from perf_assets.workspace.paths import DataPaths
 from perf_assets.profiling.lock import holder, lock_folder
 
 Row = tuple[str, ...]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from perf_assets.paths import DataPaths
+from perf_assets.workspace.paths import DataPaths
 from perf_assets.schema import COMPUTED_TABLES
 from perf_assets.storage.parts import to_arrow
 

@@ -34,7 +34,7 @@ def drop_layers(folder):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A data folder with the logs of the small world, fitted."""
-    from perf_assets.paths import DataPaths
+    from perf_assets.workspace.paths import DataPaths
 
     paths = DataPaths(tmp_path_factory.mktemp("world") / "data")
     paths.drops.mkdir(parents=True)
@@ -178,7 +178,7 @@ def test_a_module_of_your_own_is_predicted(world, tmp_path, monkeypatch):
 def test_a_device_without_runs_is_named_as_such(world, tmp_path):
     import pandas as pd
 
-    from perf_assets.paths import DataPaths
+    from perf_assets.workspace.paths import DataPaths
     from perf_assets.predictors.bundle import fit_targets
     from perf_assets.predictors.configurations import measured
 
@@ -199,7 +199,7 @@ def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path):
 
     from perf_assets.defs.assets import predictors
     from perf_assets.defs.resources import DataFolder
-    from perf_assets.paths import DataPaths
+    from perf_assets.workspace.paths import DataPaths
 
     copy = DataPaths(tmp_path / "copy")
     shutil.copytree(world.drops, copy.drops)

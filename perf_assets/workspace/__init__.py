@@ -1,0 +1,1 @@
+"""The floor that everything stands on: where things lie, settings, locks, small statistics. Imports nothing of ours."""
