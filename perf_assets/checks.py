@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perf_assets.schema import TABLES
+from perf_assets.schema.tables import TABLES
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def status(recent: int) -> None:
 @cli.command()
 def tables() -> None:
     """Print the description of all tables as Markdown (docs/tables.md)."""
-    from perf_assets.docs import tables_markdown
+    from perf_assets.schema.markdown import tables_markdown
 
     click.echo(tables_markdown(), nl=False)
 

@@ -8,7 +8,7 @@ import duckdb
 
 from perf_assets.parsers import registry
 from perf_assets.parsers.records import Records
-from perf_assets.schema import TABLES
+from perf_assets.schema.tables import TABLES
 from perf_assets.storage.database import SQL_FOLDER, create_tables
 from perf_assets.storage.parts import to_arrow
 from perf_assets_tests.support import source_of

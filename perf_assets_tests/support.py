@@ -10,7 +10,7 @@ from perf_assets.parsers import registry
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import PLAIN, Source
 from perf_assets.workspace.paths import DataPaths
-from perf_assets.schema import TABLES
+from perf_assets.schema.tables import TABLES
 from perf_assets.storage.database import open_readonly
 from perf_assets.storage.parts import to_arrow
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from perf_assets.docs import tables_markdown
+from perf_assets.schema.markdown import tables_markdown
 from perf_assets.ingest import ingest
 from perf_assets.parsers.registry import FORMATS
 from perf_assets.workspace.paths import DataPaths

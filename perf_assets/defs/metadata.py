@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from perf_assets.schema import Table
+from perf_assets.schema.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

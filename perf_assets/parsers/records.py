@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from perf_assets.parsers.source import PLAIN, Block, Source
-from perf_assets.schema import INTEGER, NUMBER, PARSED_TABLES, TEXT, arrow_schema
+from perf_assets.schema.tables import INTEGER, NUMBER, PARSED_TABLES, TEXT, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from perf_assets.predictors.configurations import family_of
 from perf_assets.predictors.design import Design
-from perf_assets.predictors.devices import device_facts
+from perf_assets.schema.device_catalog import device_facts
 from perf_assets.predictors.forest import SEED
 from perf_assets.predictors.terms.staged import ALGORITHMS
 

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from perf_assets.predictors.artifacts import load_fitted, save_fitted
 from perf_assets.predictors.configurations import LAYER_LATENCY, MEASURES, complete_keys
 from perf_assets.predictors.design import Design, design
-from perf_assets.predictors.devices import DEVICES_FILE, devices
+from perf_assets.schema.device_catalog import DEVICES_FILE, devices
 from perf_assets.predictors.evaluate import MIN_ROWS, score_oom, score_target
 from perf_assets.predictors.fitting import fit_predictor
 from perf_assets.predictors.layers import layer_designs

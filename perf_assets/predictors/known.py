@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.predictors.design import Design
-from perf_assets.predictors.devices import device_facts
+from perf_assets.schema.device_catalog import device_facts
 from perf_assets.predictors.networks import canonical
 from perf_assets.predictors.novelty import variant_names
 

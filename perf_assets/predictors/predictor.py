@@ -11,7 +11,7 @@ import pandas as pd
 from perf_assets.predictors.configurations import KEYS, family_of, measure_of
 from perf_assets.predictors.cost_model import BELOW_CAP, Belief, CostModel, Parts
 from perf_assets.predictors.design import Design
-from perf_assets.predictors.devices import device_facts
+from perf_assets.schema.device_catalog import device_facts
 from perf_assets.predictors.intervals import Deviation
 from perf_assets.predictors.known import Known
 from perf_assets.predictors.novelty import group_names, level_gaps, network_names, places, variant_names

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perf_assets.workspace.paths import DataPaths
-from perf_assets.schema import COMPUTED_TABLES
+from perf_assets.schema.tables import COMPUTED_TABLES
 from perf_assets.storage.parts import to_arrow
 
 

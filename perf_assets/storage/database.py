@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perf_assets import schema
+from perf_assets.schema import tables as schema
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perf_assets.schema import PARSED_TABLES, TEXT, arrow_schema
+from perf_assets.schema.tables import PARSED_TABLES, TEXT, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

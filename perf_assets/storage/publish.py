@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from perf_assets.drops.ledger import INGESTED, Ledger
 from perf_assets.parsers import registry
 from perf_assets.workspace.paths import DataPaths
-from perf_assets.schema import COMPUTED_TABLES, PARSED_TABLES, SOURCE_FILES
+from perf_assets.schema.tables import COMPUTED_TABLES, PARSED_TABLES, SOURCE_FILES
 from perf_assets.storage.computed import computed_file
 from perf_assets.storage.database import (
     MEMORY_LIMIT,

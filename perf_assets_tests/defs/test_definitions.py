@@ -10,7 +10,7 @@ from perf_assets.checks import CHECKS
 from perf_assets.definitions import defs
 from perf_assets.prediction import CHECKS as PREDICTOR_CHECKS
 from perf_assets.prediction import TARGETS
-from perf_assets.schema import COMPUTED_TABLES, TABLES
+from perf_assets.schema.tables import COMPUTED_TABLES, TABLES
 from perf_assets_tests.support import ROOT
 
 GRAPH = {

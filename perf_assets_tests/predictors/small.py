@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.models.wiring import operations
-from perf_assets.predictors.devices import device_facts
+from perf_assets.schema.device_catalog import device_facts
 from perf_assets.predictors.networks import NetworkTables
 from perf_assets.predictors.terms.device import device_terms
 from perf_assets.predictors.terms.memory import memory_terms

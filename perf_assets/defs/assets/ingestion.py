@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from perf_assets import schema
+from perf_assets.schema import tables as schema
 from perf_assets.defs.metadata import column_schema, record_table
 from perf_assets.defs.resources import DataFolder
 from perf_assets.ingest import IngestReport, ingest, take_in

@@ -4,7 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from perf_assets import prediction, schema
+from perf_assets import prediction
+from perf_assets.schema import tables as schema
 from perf_assets.defs.metadata import column_schema, record_table
 from perf_assets.defs.resources import DataFolder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perf_assets.predictors.devices import device_facts
+from perf_assets.schema.device_catalog import device_facts
 from perf_assets.predictors.terms.common import CONSTANT, Prior
 from perf_assets.predictors.terms.device import device_prior
 from perf_assets.predictors.terms.memory import memory_prior

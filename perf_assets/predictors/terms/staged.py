@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from perf_assets.predictors.devices import Device
+from perf_assets.schema.device_catalog import Device
 from perf_assets.predictors.terms.common import CONSTANT, MIB_PER_FLOAT, Prior
 
 ALGORITHMS = (

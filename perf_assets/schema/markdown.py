@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perf_assets.schema import TABLES, VIEWS
+from perf_assets.schema.tables import TABLES, VIEWS
 
 
 def tables_markdown() -> str:

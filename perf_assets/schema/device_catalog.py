@@ -1,4 +1,4 @@
-"""Facts of devices (``devices.toml``): what a fit starts from, and what lets one device stand in for another."""
+"""Facts of devices (``device_catalog.toml``): what a fit starts from, and what lets one device stand in for another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Device:
     source: str
 
 
-DEVICES_FILE = Path(__file__).parent / "devices.toml"
+DEVICES_FILE = Path(__file__).parent / "device_catalog.toml"
 
 
 @cache
