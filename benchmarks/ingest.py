@@ -156,7 +156,7 @@ from pathlib import Path, PurePosixPath
 from perf_assets.parsers import nvidia_smi
 from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import PLAIN, Source
-from perf_assets.storage.parts import BatchWriter
+from perf_assets.store.parts import BatchWriter
 import tempfile
 writer = BatchWriter(Path(tempfile.mkdtemp(dir=sys.argv[2])), 1)
 out = Records('0' * 64, writer)

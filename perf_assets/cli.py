@@ -58,8 +58,8 @@ def sql(query: str, limit: int, as_csv: bool) -> None:
     """Run QUERY on the published tables, read-only."""
     import duckdb
 
-    from perf_assets.storage.database import NoDatabaseError, open_readonly
-    from perf_assets.storage.database import query as run_query
+    from perf_assets.store.database import NoDatabaseError, open_readonly
+    from perf_assets.store.database import query as run_query
 
     try:
         with open_readonly(data_paths().database) as connection:
@@ -244,7 +244,7 @@ def _own_networks(models: Iterable[str]) -> dict:
 @contextmanager
 def _plain_errors() -> Generator:
     """Errors that a user can cure, as one line."""
-    from perf_assets.storage.database import NoDatabaseError
+    from perf_assets.store.database import NoDatabaseError
 
     try:
         yield

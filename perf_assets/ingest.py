@@ -25,10 +25,10 @@ from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import Source, UnreadableSourceError
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.settings import local_timezone
-from perf_assets.storage.computed import write_computed
+from perf_assets.store.computed import write_computed
 from perf_assets.workspace.locks import exclusive
-from perf_assets.storage.parts import BatchWriter, next_batch, remove_unnamed
-from perf_assets.storage.publish import Publication, publish
+from perf_assets.store.parts import BatchWriter, next_batch, remove_unnamed
+from perf_assets.store.publish import Publication, publish
 
 # An interrupted ingest loses what it read since the last commit. A commit writes the ledger anew.
 COMMIT_FILES = 2000
@@ -104,7 +104,7 @@ def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]
     """Replace the rows of computed tables and publish them; pending drops stay pending.
 
     Raises:
-        ValueError: see :func:`perf_assets.storage.computed.write_computed`.
+        ValueError: see :func:`perf_assets.store.computed.write_computed`.
     """
     with exclusive(paths.lock):
         write_computed(paths, tables)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perf_assets.ingest import publish_computed
 from perf_assets.workspace.paths import DataPaths
-from perf_assets.storage.database import open_readonly
+from perf_assets.store.database import open_readonly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +120,7 @@ def publish_predictions(paths: DataPaths, measurements: Measurements | None = No
         The drift check: see :func:`perf_assets.predictors.drift.drift`.
     """
     from perf_assets.predictors.drift import drift, prediction_rows
-    from perf_assets.storage.computed import computed_file
+    from perf_assets.store.computed import computed_file
 
     seen = measurements or read_measurements(paths)
     checked: dict[str, float] = {"compared": 0}

@@ -9,8 +9,8 @@ import duckdb
 from perf_assets.parsers import registry
 from perf_assets.parsers.records import Records
 from perf_assets.schema.tables import TABLES
-from perf_assets.storage.database import SQL_FOLDER, create_tables
-from perf_assets.storage.parts import to_arrow
+from perf_assets.store.database import SQL_FOLDER, create_tables
+from perf_assets.store.parts import to_arrow
 from perf_assets_tests.support import source_of
 
 LINK_SQL = SQL_FOLDER / "link_runs.sql"

@@ -11,8 +11,8 @@ from perf_assets.parsers.records import Records
 from perf_assets.parsers.source import PLAIN, Source
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.schema.tables import TABLES
-from perf_assets.storage.database import open_readonly
-from perf_assets.storage.parts import to_arrow
+from perf_assets.store.database import open_readonly
+from perf_assets.store.parts import to_arrow
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "data" / "drops" / "examples"

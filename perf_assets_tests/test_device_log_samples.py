@@ -8,7 +8,7 @@ import pytest
 
 from perf_assets.ingest import ingest
 from perf_assets.workspace.paths import DataPaths
-from perf_assets.storage.database import open_readonly
+from perf_assets.store.database import open_readonly
 from perf_assets_tests.support import SAMPLES, needs_samples
 
 FOLDER = SAMPLES / "device_logs"

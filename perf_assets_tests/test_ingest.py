@@ -117,7 +117,7 @@ class TestSameDropsSameTables:
     def test_killed_at_a_random_moment(self, examples_ingested, data, seed):
         shutil.copytree(EXAMPLES, data.drops, dirs_exist_ok=True)
         script = "from perf_assets.ingest import ingest; from perf_assets.workspace.paths import data_paths; "
-        script += "import perf_assets.storage.publish, pyarrow.parquet, duckdb; print('go', flush=True); "
+        script += "import perf_assets.store.publish, pyarrow.parquet, duckdb; print('go', flush=True); "
         script += "ingest(data_paths())"
         environment = os.environ | {"PERF_ASSETS_DATA": str(data.root)}
         child = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE)

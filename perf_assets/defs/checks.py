@@ -1,11 +1,11 @@
-"""Asset checks: the invariants of ``perf_assets.checks``, one check each."""
+"""Asset checks: the invariants of ``perf_assets.store.invariants``, one check each."""
 
 import dagster as dg
 
-from perf_assets.checks import CHECKS, Check
+from perf_assets.store.invariants import CHECKS, Check
 from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
-from perf_assets.storage.database import open_readonly, query
+from perf_assets.store.database import open_readonly, query
 
 SHOWN_ROWS = 20
 

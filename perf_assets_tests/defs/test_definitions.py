@@ -6,7 +6,7 @@ import sys
 import dagster as dg
 import pytest
 
-from perf_assets.checks import CHECKS
+from perf_assets.store.invariants import CHECKS
 from perf_assets.definitions import defs
 from perf_assets.prediction import CHECKS as PREDICTOR_CHECKS
 from perf_assets.prediction import TARGETS

@@ -3,7 +3,7 @@
 import pytest
 
 from perf_assets.ingest import ingest, publish_computed, rebuild
-from perf_assets.storage.computed import computed_file, write_computed
+from perf_assets.store.computed import computed_file, write_computed
 from perf_assets_tests.support import sql
 
 ROW = {"target": "latency", "device": "tx2", "method": "constant", "split": "config", "group": "all", "n": 3}

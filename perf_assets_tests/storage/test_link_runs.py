@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perf_assets import checks
+from perf_assets.store import invariants as checks
 from perf_assets_tests.linking import dump, linked, rows
 from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples
 

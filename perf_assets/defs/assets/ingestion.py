@@ -10,7 +10,7 @@ from perf_assets.defs.metadata import column_schema, record_table
 from perf_assets.defs.resources import DataFolder
 from perf_assets.ingest import IngestReport, ingest, take_in
 from perf_assets.parsers import registry
-from perf_assets.storage.database import open_readonly, query
+from perf_assets.store.database import open_readonly, query
 
 
 @dg.asset(group_name="ingestion", kinds={"file"})

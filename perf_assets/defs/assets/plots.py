@@ -6,7 +6,7 @@ import dagster as dg
 
 from perf_assets.defs.metadata import plot
 from perf_assets.defs.resources import DataFolder
-from perf_assets.storage.database import open_readonly
+from perf_assets.store.database import open_readonly
 
 # Module and function of perf_assets.plots, the tables that its QUERY reads, and what it shows.
 _PLOTS = {

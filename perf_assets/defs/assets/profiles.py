@@ -13,7 +13,7 @@ from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
 from perf_assets.ingest import ingest, publish_computed
 from perf_assets.workspace.paths import DataPaths
-from perf_assets.storage.database import NoDatabaseError, open_readonly, query
+from perf_assets.store.database import NoDatabaseError, open_readonly, query
 
 POOL = "device_profiles"
 _KNOWN = """

@@ -21,15 +21,15 @@ from perf_assets.drops.ledger import INGESTED, Ledger
 from perf_assets.parsers import registry
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.schema.tables import COMPUTED_TABLES, PARSED_TABLES, SOURCE_FILES
-from perf_assets.storage.computed import computed_file
-from perf_assets.storage.database import (
+from perf_assets.store.computed import computed_file
+from perf_assets.store.database import (
     MEMORY_LIMIT,
     SQL_FOLDER,
     STORAGE_VERSION,
     create_tables,
     has_current_schema,
 )
-from perf_assets.storage.parts import part_file
+from perf_assets.store.parts import part_file
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,7 +13,7 @@ from typing import Any
 
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.schema.tables import COMPUTED_TABLES
-from perf_assets.storage.parts import to_arrow
+from perf_assets.store.parts import to_arrow
 
 
 def computed_file(paths: DataPaths, table: str) -> Path:
