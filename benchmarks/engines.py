@@ -23,11 +23,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from perf_assets.engines.engine import Engine, Job, run_job
-from perf_assets.engines.local import LocalEngine
-from perf_assets.engines.site import load_site
-from perf_assets.engines.slurm import SlurmEngine
-from perf_assets_tests.engines.small_slurm import small_slurm
+from perf_assets.measuring.engines.engine import Engine, Job, run_job
+from perf_assets.measuring.engines.local import LocalEngine
+from perf_assets.measuring.engines.site import load_site
+from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets_tests.measuring.engines.small_slurm import small_slurm
 
 POINTS = 1000
 POINTS_PER_JOB = 100
@@ -80,7 +80,15 @@ def seconds_of_a_point(root: Path) -> float:
     """Wall seconds of the smallest real payload."""
     spec = root / "spec.json"
     spec.write_text(json.dumps({"network": "lenet5", "passes": ["latency"]}))
-    command = [sys.executable, "-m", "perf_assets.profiling", "--spec", str(spec), "--out", str(root / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "perf_assets.measuring.profiling",
+        "--spec",
+        str(spec),
+        "--out",
+        str(root / "out"),
+    ]
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

@@ -65,7 +65,7 @@ def in_fresh_process(script: str, *arguments: str) -> tuple[float, float]:
 
 INGEST = """
 from pathlib import Path
-from perf_assets.ingest import ingest
+from perf_assets.intake.pipeline import ingest
 from perf_assets.workspace.paths import DataPaths
 report = ingest(DataPaths(Path(sys.argv[1])))
 assert all(entry.status == 'ingested' for entry in report.read), 'not all were taken in'
@@ -153,9 +153,9 @@ connection.execute("CREATE TABLE polls AS FROM read_csv(?, all_varchar = true)",
 
 PARSE = """
 from pathlib import Path, PurePosixPath
-from perf_assets.parsers import nvidia_smi
-from perf_assets.parsers.records import Records
-from perf_assets.parsers.source import PLAIN, Source
+from perf_assets.intake.formats.telemetry import nvidia_smi
+from perf_assets.intake.parsing.records import Records
+from perf_assets.intake.parsing.source import PLAIN, Source
 from perf_assets.store.parts import BatchWriter
 import tempfile
 writer = BatchWriter(Path(tempfile.mkdtemp(dir=sys.argv[2])), 1)

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from perf_assets import prediction
-from perf_assets.ingest import ingest
+from perf_assets.analysis.predictors import pipeline as prediction
+from perf_assets.intake.pipeline import ingest
 from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.support import SAMPLES
 

@@ -13,10 +13,10 @@ import time
 import torch
 import torch.utils.benchmark
 
-from perf_assets.models import zoo
-from perf_assets.profiling.compare import judge_pairs
-from perf_assets.profiling.layers import time_layers
-from perf_assets.profiling.timers import HostTimer
+from perf_assets.analysis.comparisons.paired import judge_pairs
+from perf_assets.measuring.networks import zoo
+from perf_assets.measuring.profiling.layers import time_layers
+from perf_assets.measuring.profiling.timers import HostTimer
 
 ROUNDS = 150
 

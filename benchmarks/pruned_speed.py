@@ -9,9 +9,9 @@ import sys
 
 import torch
 
-from perf_assets.models import features, pruning, zoo
-from perf_assets.profiling.compare import compare
-from perf_assets.profiling.timers import HostTimer
+from perf_assets.analysis.comparisons.paired import compare
+from perf_assets.measuring.networks import pruning, tracing, zoo
+from perf_assets.measuring.profiling.timers import HostTimer
 
 
 def inference(model: torch.nn.Module, images: torch.Tensor):
@@ -35,7 +35,7 @@ def main() -> None:
             weights, peaks = [], []
             for model in (base, pruned):
                 weights.append(sum(p.numel() for p in model.parameters()) * 4 / 2**20)
-                peaks.append(features.estimate_peak_memory(model, 2, stage="inference")["peak_mib"])
+                peaks.append(tracing.estimate_peak_memory(model, 2, stage="inference")["peak_mib"])
             print(f"{name:12}{method:24}{found.ratio:18.3f}{f'{found.low:.3f}-{found.high:.3f}':>20}  {found.verdict:10}"
                   f"{f'{weights[0]:.0f} → {weights[1]:.0f}':>14}{f'{peaks[0]:.0f} → {peaks[1]:.0f}':>20}", flush=True)  # fmt: skip
 

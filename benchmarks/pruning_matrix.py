@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from perf_assets.models import pruning
+from perf_assets.measuring.networks import pruning
 
 RATIOS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 MATRIX = (

@@ -28,7 +28,7 @@ def ingest(paths: tuple[Path, ...]) -> None:
 
     Exits with 0, or with 3 when some drop could not be taken in.
     """
-    from perf_assets import ingest as library
+    from perf_assets.intake import pipeline as library
 
     folder = data_paths()
     only = library.copy_in(paths, folder) if paths else None
@@ -43,7 +43,7 @@ def ingest(paths: tuple[Path, ...]) -> None:
 @cli.command()
 def rebuild() -> None:
     """Make every table again from the raw copies, with the parsers as they are now."""
-    from perf_assets import ingest as library
+    from perf_assets.intake import pipeline as library
 
     with _progress() as progress:
         report = library.rebuild(data_paths(), progress)
@@ -110,7 +110,7 @@ def tables() -> None:
 @cli.command()
 def fit() -> None:
     """Fit the predictors to the published runs, score them beside their peers, publish scores and predictions."""
-    from perf_assets import prediction
+    from perf_assets.analysis.predictors import pipeline as prediction
 
     with _plain_errors():
         scores = prediction.fit_all(data_paths())
@@ -154,7 +154,7 @@ def predict(
     """Predict latency, memory and energy of one configuration, with 90 % intervals."""
     import pandas as pd
 
-    from perf_assets import prediction
+    from perf_assets.analysis.predictors import pipeline as prediction
 
     with _plain_errors():
         predictor = prediction.load(data_paths(), device, stage, networks=_own_networks([model]))
@@ -190,22 +190,22 @@ def plan(
     sure: bool, input_size: int | None,
 ) -> None:  # fmt: skip
     """Show the largest batch that fits, and which batch sizes and pruning levels are worth their cost."""
-    from perf_assets import prediction
-    from perf_assets.predictors import plan as planning
+    from perf_assets.analysis.predictors import pipeline as prediction
+    from perf_assets.analysis.predictors.serve import capacity
 
     with _plain_errors():
         paths = data_paths()
         seen = prediction.read_measurements(paths)
         predictor = prediction.load(paths, device, stage, seen, _own_networks(models))
         own = seen.runs[seen.runs["device"].isin(predictor.learnt_on) & (seen.runs["stage"] == stage)]
-        predictions = planning.grid(
+        predictions = capacity.grid(
             predictor, list(models) or sorted(own["model"].unique()), input_size=input_size or 0
         )
         if predictions.empty:
             raise ValueError(
                 f"no shapes of {', '.join(models)}: drop a layer table, or use torchvision's names"
             )
-    meets = planning.feasible(predictions, max_memory_mib, max_latency_ms, sure=sure)
+    meets = capacity.feasible(predictions, max_memory_mib, max_latency_ms, sure=sure)
     columns = [
         name
         for name in ("model", "pruning_ratio", "batch_size", "latency", "memory", "energy", "abstain")
@@ -217,10 +217,10 @@ def plan(
         raise click.ClickException("no configuration meets these limits")
     click.echo("largest batch")
     _print_table(
-        header, [*planning.largest_batches(predictions, meets)[columns].itertuples(index=False, name=None)]
+        header, [*capacity.largest_batches(predictions, meets)[columns].itertuples(index=False, name=None)]
     )
     click.echo("worth their cost (no other is faster per image, less pruned and smaller)")
-    _print_table(header, [*planning.pareto(predictions, meets)[columns].itertuples(index=False, name=None)])
+    _print_table(header, [*capacity.pareto(predictions, meets)[columns].itertuples(index=False, name=None)])
 
 
 def main() -> None:
@@ -233,7 +233,7 @@ def main() -> None:
 
 def _own_networks(models: Iterable[str]) -> dict:
     """Networks that are named as ``package.module:name``; modules of the working folder can be imported."""
-    from perf_assets.predictors.networks import imported
+    from perf_assets.analysis.predictors.features.shapes import imported
 
     named = [model for model in models if ":" in model]
     if named and "" not in sys.path:

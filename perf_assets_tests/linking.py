@@ -6,8 +6,8 @@ from pathlib import Path
 
 import duckdb
 
-from perf_assets.parsers import registry
-from perf_assets.parsers.records import Records
+from perf_assets.intake.parsing import registry
+from perf_assets.intake.parsing.records import Records
 from perf_assets.schema.tables import TABLES
 from perf_assets.store.database import SQL_FOLDER, create_tables
 from perf_assets.store.parts import to_arrow

@@ -6,13 +6,13 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from perf_assets.parsers import registry
-from perf_assets.parsers.records import Records
-from perf_assets.parsers.source import PLAIN, Source
-from perf_assets.workspace.paths import DataPaths
+from perf_assets.intake.parsing import registry
+from perf_assets.intake.parsing.records import Records
+from perf_assets.intake.parsing.source import PLAIN, Source
 from perf_assets.schema.tables import TABLES
 from perf_assets.store.database import open_readonly
 from perf_assets.store.parts import to_arrow
+from perf_assets.workspace.paths import DataPaths
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "data" / "drops" / "examples"

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from perf_assets.intake.parsing.registry import FORMATS
+from perf_assets.intake.pipeline import ingest
 from perf_assets.schema.markdown import tables_markdown
-from perf_assets.ingest import ingest
-from perf_assets.parsers.registry import FORMATS
 from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.support import EXAMPLES, ROOT, sql
 

@@ -72,7 +72,7 @@ def test_outside_packages_stay_in_their_folder(path):
 
 
 def test_parsers_do_not_import_each_other():
-    from perf_assets.parsers.registry import FORMATS
+    from perf_assets.intake.parsing.registry import FORMATS
 
     for name in FORMATS:
         for other in imports_of(PACKAGE / "parsers" / f"{name}.py"):

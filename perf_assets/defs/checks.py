@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from perf_assets.store.invariants import CHECKS, Check
 from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
 from perf_assets.store.database import open_readonly, query
+from perf_assets.store.invariants import CHECKS, Check
 
 SHOWN_ROWS = 20
 

@@ -2,7 +2,7 @@
 
 An op says what it needs by the tags ``perf_assets/executor`` and ``perf_assets/device``; run tags override them,
 and what the launch configures overrides both. Here the tags become an engine and a job; everything else is the
-library's (``perf_assets.engines``), and the payload is ``python -m perf_assets.profiling`` on every engine.
+library's (``perf_assets.measuring.engines``), and the payload is ``python -m perf_assets.measuring.profiling`` on every engine.
 
 The payload's own log is the result, so no messages have to travel back through Dagster: the runner shows the
 output while it comes and reads nothing but exit codes.
@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from perf_assets.engines.engine import (
+from perf_assets.measuring.engines.engine import (
     JOB_FILE,
     Engine,
     EngineError,
@@ -31,9 +31,9 @@ from perf_assets.engines.engine import (
     cancel_orphans,
     run_job,
 )
-from perf_assets.engines.local import LocalEngine
-from perf_assets.engines.site import load_site
-from perf_assets.engines.slurm import SlurmEngine
+from perf_assets.measuring.engines.local import LocalEngine
+from perf_assets.measuring.engines.site import load_site
+from perf_assets.measuring.engines.slurm import SlurmEngine
 
 EXECUTOR_TAG = "perf_assets/executor"
 DEVICE_TAG = "perf_assets/device"
@@ -120,7 +120,7 @@ class DeviceRunner(dg.ConfigurableResource):
         command = [
             python,
             "-m",
-            "perf_assets.profiling",
+            "perf_assets.measuring.profiling",
             "--sweep",
             str(folder / "sweep.json"),
             "--stage",

@@ -7,9 +7,9 @@ import dagster as dg
 from perf_assets.defs.device_runner import DeviceRunner, end_orphans
 from perf_assets.defs.jobs import ingest_job
 from perf_assets.defs.resources import DataFolder
-from perf_assets.drops.scan import is_settled
-from perf_assets.engines.engine import EngineError
-from perf_assets.ingest import pending
+from perf_assets.intake.drops.scan import is_settled
+from perf_assets.intake.pipeline import pending
+from perf_assets.measuring.engines.engine import EngineError
 
 
 @dg.sensor(

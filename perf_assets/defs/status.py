@@ -9,12 +9,12 @@ from pathlib import Path
 import dagster as dg
 
 from perf_assets.defs.device_runner import JOB_PREFIX
-from perf_assets.engines.engine import Engine, EngineError
-from perf_assets.engines.local import LocalEngine
-from perf_assets.engines.site import load_site
-from perf_assets.engines.slurm import SlurmEngine
+from perf_assets.measuring.devices.lock import holder, lock_folder
+from perf_assets.measuring.engines.engine import Engine, EngineError
+from perf_assets.measuring.engines.local import LocalEngine
+from perf_assets.measuring.engines.site import load_site
+from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets.workspace.paths import DataPaths
-from perf_assets.profiling.lock import holder, lock_folder
 
 Row = tuple[str, ...]
 

@@ -35,5 +35,5 @@ def devices() -> dict[str, Device]:
 
 def device_facts(name: str) -> Device:
     """Facts of a device; of an unknown one, those of a middling accelerator, which a fit then scales as a whole."""
-    typical = Device(name, 10.0, 500.0, float("inf"), 250.0, False, 2023, "not in devices.toml")
+    typical = Device(name, 10.0, 500.0, float("inf"), 250.0, False, 2023, "not in device_catalog.toml")
     return devices().get(name, typical)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from perf_assets.workspace.paths import DataPaths
 from perf_assets.schema.tables import COMPUTED_TABLES
 from perf_assets.store.parts import to_arrow
+from perf_assets.workspace.paths import DataPaths
 
 
 def computed_file(paths: DataPaths, table: str) -> Path:
@@ -24,7 +24,7 @@ def computed_file(paths: DataPaths, table: str) -> Path:
 def write_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> None:
     """Replace the rows of computed tables, each file in one rename. Columns that a row leaves out are NULL.
 
-    The database shows them after the next publish (:func:`perf_assets.ingest.publish_computed` does both).
+    The database shows them after the next publish (:func:`perf_assets.intake.pipeline.publish_computed` does both).
 
     Raises:
         ValueError: a table that is not computed, or a column that it does not have.

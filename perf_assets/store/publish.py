@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perf_assets.drops.ledger import INGESTED, Ledger
-from perf_assets.parsers import registry
-from perf_assets.workspace.paths import DataPaths
+from perf_assets.intake.drops.ledger import INGESTED, Ledger
+from perf_assets.intake.parsing import registry
 from perf_assets.schema.tables import COMPUTED_TABLES, PARSED_TABLES, SOURCE_FILES
 from perf_assets.store.computed import computed_file
 from perf_assets.store.database import (
@@ -30,6 +29,7 @@ from perf_assets.store.database import (
     has_current_schema,
 )
 from perf_assets.store.parts import part_file
+from perf_assets.workspace.paths import DataPaths
 
 if TYPE_CHECKING:
     import duckdb

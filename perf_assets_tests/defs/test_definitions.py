@@ -6,11 +6,11 @@ import sys
 import dagster as dg
 import pytest
 
-from perf_assets.store.invariants import CHECKS
+from perf_assets.analysis.predictors.pipeline import CHECKS as PREDICTOR_CHECKS
+from perf_assets.analysis.predictors.pipeline import TARGETS
 from perf_assets.definitions import defs
-from perf_assets.prediction import CHECKS as PREDICTOR_CHECKS
-from perf_assets.prediction import TARGETS
 from perf_assets.schema.tables import COMPUTED_TABLES, TABLES
+from perf_assets.store.invariants import CHECKS
 from perf_assets_tests.support import ROOT
 
 GRAPH = {
@@ -84,7 +84,7 @@ def test_what_runs_by_itself():
 
 
 def test_shipped_sweeps_are_valid():
-    from perf_assets.profiling.sweep import points, read_sweep
+    from perf_assets.measuring.sweeps.grid import points, read_sweep
 
     for path in sorted((ROOT / "sweeps").glob("*.toml")):
         sweep = read_sweep(path)

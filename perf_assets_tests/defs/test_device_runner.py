@@ -18,11 +18,11 @@ from perf_assets.defs.build import build_defs
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, JOB_PREFIX, DeviceRunner
 from perf_assets.defs.sensors import orphan_sensor
 from perf_assets.defs.status import status
-from perf_assets.engines.local import LocalEngine
-from perf_assets.engines.site import load_site
-from perf_assets.engines.slurm import SlurmEngine
-from perf_assets.ingest import ingest
-from perf_assets_tests.engines.small_slurm import needs_slurm, small_slurm
+from perf_assets.intake.pipeline import ingest
+from perf_assets.measuring.engines.local import LocalEngine
+from perf_assets.measuring.engines.site import load_site
+from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
 from perf_assets_tests.support import ROOT, sql
 
 # A point in about a second: what is tested here is the way, not the number.
@@ -326,7 +326,15 @@ def test_processes_on_one_device_never_overlap(project, data, way):
         )
     )
     if way == "command":
-        command = [sys.executable, "-m", "perf_assets.profiling", "--spec", str(spec), "--out", str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "perf_assets.measuring.profiling",
+            "--spec",
+            str(spec),
+            "--out",
+            str(out),
+        ]
         children = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(5)]
     else:
         script = (
@@ -351,7 +359,15 @@ def test_processes_on_one_device_never_overlap(project, data, way):
         ]
         children += [
             subprocess.Popen(
-                [sys.executable, "-m", "perf_assets.profiling", "--spec", str(spec), "--out", str(out)],
+                [
+                    sys.executable,
+                    "-m",
+                    "perf_assets.measuring.profiling",
+                    "--spec",
+                    str(spec),
+                    "--out",
+                    str(out),
+                ],
                 stdout=subprocess.DEVNULL,
             )
             for _ in range(2)

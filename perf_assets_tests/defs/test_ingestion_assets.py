@@ -9,7 +9,7 @@ from perf_assets.definitions import defs
 from perf_assets.defs.build import build_defs
 from perf_assets.defs.resources import DataFolder
 from perf_assets.defs.sensors import drop_sensor
-from perf_assets.ingest import ingest
+from perf_assets.intake.pipeline import ingest
 from perf_assets_tests.support import EXAMPLES, sql
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from perf_assets.schema import tables as schema
 from perf_assets.defs.metadata import column_schema, record_table
 from perf_assets.defs.resources import DataFolder
-from perf_assets.ingest import IngestReport, ingest, take_in
-from perf_assets.parsers import registry
+from perf_assets.intake.parsing import registry
+from perf_assets.intake.pipeline import IngestReport, ingest, take_in
+from perf_assets.schema import tables as schema
 from perf_assets.store.database import open_readonly, query
 
 

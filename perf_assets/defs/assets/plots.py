@@ -8,7 +8,7 @@ from perf_assets.defs.metadata import plot
 from perf_assets.defs.resources import DataFolder
 from perf_assets.store.database import open_readonly
 
-# Module and function of perf_assets.plots, the tables that its QUERY reads, and what it shows.
+# Module and function of perf_assets.analysis.plots, the tables that its QUERY reads, and what it shows.
 _PLOTS = {
     "training_time": (
         ("cleaned_runs", "cleaned_epochs"),
@@ -22,7 +22,7 @@ _PLOTS = {
 
 
 def _plot_asset(name: str, reads: tuple[str, ...], description: str) -> dg.AssetsDefinition:
-    module_name = f"perf_assets.plots.{name}"
+    module_name = f"perf_assets.analysis.plots.{name}"
 
     @dg.asset(
         name=f"{name}_plot", deps=reads, group_name="plots", kinds={"matplotlib"}, description=description

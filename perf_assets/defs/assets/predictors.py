@@ -4,10 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from perf_assets import prediction
-from perf_assets.schema import tables as schema
+from perf_assets.analysis.predictors import pipeline as prediction
 from perf_assets.defs.metadata import column_schema, record_table
 from perf_assets.defs.resources import DataFolder
+from perf_assets.schema import tables as schema
 
 _READS = ("cleaned_runs", "cleaned_layers", "cleaned_layer_tables")
 _SHOWN = ("target", "device", "split", "method", "n", "mape", "median_ape", "coverage", "abstained")
@@ -67,7 +67,7 @@ def predictions(data_folder: DataFolder) -> dg.MaterializeResult:
 
 
 def predictor_checks() -> list[dg.AssetChecksDefinition]:
-    """Checks of the evaluation, one an invariant of ``perf_assets.prediction.CHECKS``."""
+    """Checks of the evaluation, one an invariant of ``perf_assets.analysis.predictors.pipeline.CHECKS``."""
     return [_asset_check(name, description) for name, description in prediction.CHECKS.items()]
 
 

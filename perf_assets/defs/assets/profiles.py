@@ -11,9 +11,9 @@ from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
 from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
-from perf_assets.ingest import ingest, publish_computed
-from perf_assets.workspace.paths import DataPaths
+from perf_assets.intake.pipeline import ingest, publish_computed
 from perf_assets.store.database import NoDatabaseError, open_readonly, query
+from perf_assets.workspace.paths import DataPaths
 
 POOL = "device_profiles"
 _KNOWN = """
@@ -71,7 +71,7 @@ def pruned_models(
     context: dg.AssetExecutionContext, config: PruningConfig, data_folder: DataFolder
 ) -> dg.MaterializeResult:
     """Pruned networks, each made and verified in a process of its own; what cannot be pruned says why."""
-    from perf_assets.models.catalog import prune_set
+    from perf_assets.measuring.networks.catalog import prune_set
 
     paths = data_folder.paths()
     rows = prune_set(
@@ -89,7 +89,7 @@ def pruned_models(
 @dg.asset(deps=[pruned_models], group_name="profiles", kinds={"torch"})
 def network_features(config: FeatureConfig, data_folder: DataFolder) -> dg.MaterializeResult:
     """Analytic features of networks and pruned models, from shapes alone; nothing is computed on data."""
-    from perf_assets.models.catalog import feature_rows, pruned_rows
+    from perf_assets.measuring.networks.catalog import feature_rows, pruned_rows
 
     paths = data_folder.paths()
     rows = feature_rows(config.networks, pruned_rows(paths.pruned_models), config.stages, paths.feature_cache)

@@ -1,0 +1,1 @@
+"""Judging predictors on what was held out, beside their peers."""

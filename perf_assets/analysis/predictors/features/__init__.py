@@ -1,0 +1,1 @@
+"""From runs and shapes to designs: the terms of cost that a fit weighs."""

@@ -1,0 +1,1 @@
+"""Fitting a target: cost model, forests, intervals, and where an answer is a guess."""

@@ -1,0 +1,158 @@
+"""From published tables to fitted predictors, scores and predictions: what assets, command line and benchmark call.
+
+cleaned_runs, cleaned_layer_tables, cleaned_layers  ->  data/predictors/*.json, *.npz
+their scores                                        ->  table predictor_scores
+every known network on every measured device        ->  table predictions
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perf_assets.intake.pipeline import publish_computed
+from perf_assets.store.database import open_readonly
+from perf_assets.workspace.paths import DataPaths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from torch import nn
+
+    from perf_assets.analysis.predictors.features.shapes import NetworkTables
+    from perf_assets.analysis.predictors.serve.predictor_set import Predictor
+
+TARGETS = {
+    "latency_predictor": ("latency", "layer_latency"),
+    "memory_predictor": ("memory", "memory_allocated", "memory_reserved"),
+    "energy_predictor": ("energy",),
+}
+"""Asset → the targets it fits."""
+
+CHECKS = {
+    "no_odd_measurements": "No measured value is 100 times more or less than what the other runs of its network suggest.",
+    "held_out_rows_do_not_leak": "No configuration stands on both sides of a grouped split, no feature is the target.",
+    "shuffled_target_is_not_learnt": "Fitted on shuffled values, predictions of a held-out network are far worse.",
+    "ours_beats_the_peers": "Held-out networks, devices and pruning levels: on every such split ours errs less than every peer.",
+}
+"""Checks on the evaluation, by name: what must hold. See :func:`check`."""
+
+
+@dataclass
+class Measurements:
+    """Frames of the published tables: measured configurations, timed layers, and where shapes come from."""
+
+    runs: pd.DataFrame
+    layers: pd.DataFrame
+    tables: NetworkTables
+
+
+def read_measurements(paths: DataPaths) -> Measurements:
+    """What predictors learn from.
+
+    Raises:
+        NoDatabaseError: nothing was published yet.
+    """
+    from perf_assets.analysis.predictors.features import configurations, shapes
+
+    with open_readonly(paths.database) as connection:
+        runs, shapes, layers, pruned = (
+            connection.execute(sql).df()
+            for sql in (
+                configurations.RUNS_QUERY,
+                configurations.LAYER_TABLES_QUERY,
+                configurations.LAYERS_QUERY,
+                shapes.PRUNED_MODELS_QUERY,
+            )
+        )
+    tables = shapes.NetworkTables(shapes, paths.predictors / "shapes", pruned=pruned)
+    return Measurements(configurations.measured(runs), layers, tables)
+
+
+def fit(paths: DataPaths, asset: str, measurements: Measurements | None = None) -> list[dict[str, Any]]:
+    """Fit, score and save the predictors of one asset of :data:`TARGETS`; returns their scores."""
+    from perf_assets.analysis.predictors.serve.predictor_set import fit_targets
+
+    seen = measurements or read_measurements(paths)
+    targets = TARGETS[asset]
+    # What was fitted on runs that are gone must not answer any more.
+    for file in paths.predictors.glob("*.json"):
+        if file.name.split("-")[0] in targets:
+            file.unlink()
+            file.with_suffix(".npz").unlink(missing_ok=True)
+    return fit_targets(seen.runs, seen.tables, targets, paths.predictors, seen.layers)
+
+
+def publish_scores(paths: DataPaths) -> list[dict[str, Any]]:
+    """Put the scores of all saved predictors into ``predictor_scores``."""
+    from perf_assets.analysis.predictors.serve.files import load_fitted
+
+    scores = [
+        row for file in sorted(paths.predictors.glob("*.json")) for row in load_fitted(file)[1]["scores"]
+    ]
+    publish_computed(paths, {"predictor_scores": scores})
+    return scores
+
+
+def load(
+    paths: DataPaths,
+    device: str,
+    stage: str,
+    measurements: Measurements | None = None,
+    networks: Mapping[str, nn.Module] | None = None,
+) -> Predictor:
+    """The predictor of a device and stage, with the shapes of all known networks and of your own by name.
+
+    Raises:
+        NoDatabaseError, NoPredictorError, ArtifactError: see ``load_predictor``.
+    """
+    from perf_assets.analysis.predictors.serve.predictor_set import load_predictor
+
+    seen = measurements or read_measurements(paths)
+    return load_predictor(paths.predictors, device, stage, seen.tables.with_networks(networks or {}))
+
+
+def publish_predictions(paths: DataPaths, measurements: Measurements | None = None) -> dict[str, float]:
+    """Predict every measured network on its devices into ``predictions``; compare the earlier ones with runs since.
+
+    Returns:
+        The drift check: see :func:`perf_assets.analysis.predictors.evaluation.drift.drift`.
+    """
+    from perf_assets.analysis.predictors.evaluation.drift import drift, prediction_rows
+    from perf_assets.store.computed import computed_file
+
+    seen = measurements or read_measurements(paths)
+    checked: dict[str, float] = {"compared": 0}
+    earlier = computed_file(paths, "predictions")
+    if earlier.exists():
+        import pandas as pd
+
+        checked = drift(pd.read_parquet(earlier), seen.runs)
+    rows = prediction_rows(paths.predictors, seen.runs, seen.tables)
+    publish_computed(paths, {"predictions": rows})
+    return checked
+
+
+def fit_all(paths: DataPaths) -> list[dict[str, Any]]:
+    """Fit everything, publish scores and predictions; returns the scores."""
+    seen = read_measurements(paths)
+    for asset in TARGETS:
+        fit(paths, asset, seen)
+    scores = publish_scores(paths)
+    publish_predictions(paths, seen)
+    return scores
+
+
+def check(paths: DataPaths, name: str) -> list[str]:
+    """What breaks a check of :data:`CHECKS`, in words; empty where it holds, or where nothing was fitted."""
+    from perf_assets.analysis.predictors.evaluation import leakage
+
+    if name == "ours_beats_the_peers":
+        with open_readonly(paths.database) as connection:
+            return leakage.beaten_by_peers(connection.execute("SELECT * FROM predictor_scores").df())
+    seen = read_measurements(paths)
+    if name == "no_odd_measurements":
+        return leakage.odd(seen.runs, seen.layers, seen.tables)
+    problem = leakage.leaked if name == "held_out_rows_do_not_leak" else leakage.learnt_from_shuffled
+    return problem(seen.runs, seen.tables)

@@ -1,0 +1,1 @@
+"""Fitted predictors on disk, loading them, and questions of capacity."""

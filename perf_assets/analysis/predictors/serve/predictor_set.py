@@ -1,0 +1,244 @@
+"""All predictors of a data folder: one a target, device, stage and tool; asking them, and adapting them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from perf_assets.analysis.predictors.evaluation.scores import MIN_ROWS, score_oom, score_target
+from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, MEASURES, complete_keys
+from perf_assets.analysis.predictors.features.design import Design, design
+from perf_assets.analysis.predictors.features.layers import layer_designs
+from perf_assets.analysis.predictors.features.outliers import without_odd
+from perf_assets.analysis.predictors.features.shapes import NetworkTables
+from perf_assets.analysis.predictors.fit.calibration import fit_predictor
+from perf_assets.analysis.predictors.fit.novelty import WITHIN_DEVICE
+from perf_assets.analysis.predictors.fit.target_predictor import Fitted, values_of
+from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
+from perf_assets.schema.device_catalog import DEVICES_FILE, devices
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WORKERS = 2
+WORTH_WORKERS = 300
+"""Predictors fitted at a time, each in a process of its own, where so many configurations were measured."""
+ANY_DEVICE = "any"
+"""Stands in the place of a device for what was fitted to several devices together."""
+
+
+class NoPredictorError(ValueError):
+    """Nothing was fitted for that target, device and stage: the message lists what was."""
+
+
+def domains(measured: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Tool, device and stage of which enough was measured to fit on; with :data:`ANY_DEVICE` where several were."""
+    counts = measured.groupby(["tool", "device", "stage"]).size()
+    found: list[tuple[str, str, str]] = [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-assignment]
+    with_facts = [(tool, stage) for tool, device, stage in found if device in devices()]
+    several = [key for key in dict.fromkeys(with_facts) if with_facts.count(key) > 1]
+    return found + [(tool, ANY_DEVICE, stage) for tool, stage in several]
+
+
+def rows_of(measured: pd.DataFrame, tool: str, device: str, stage: str) -> pd.DataFrame:
+    """Measured rows of one of :func:`domains`. A device without facts says nothing about another one."""
+    own = measured["device"].isin(list(devices())) if device == ANY_DEVICE else measured["device"] == device
+    return measured[(measured["tool"] == tool) & own & (measured["stage"] == stage)]
+
+
+def name_of(target: str, tool: str, device: str, stage: str) -> str:
+    """File name of a predictor: ``latency-perf4sight-tx2-training``, whatever the log called its device."""
+
+    def safe(text: str) -> str:
+        return "".join(c if c.isalnum() or c in "._" else "_" for c in text)[:60]
+
+    return "-".join(safe(part) for part in (target, tool, device, stage))
+
+
+def fit_targets(
+    measured: pd.DataFrame,
+    tables: NetworkTables,
+    targets: tuple[str, ...],
+    folder: Path,
+    layers: pd.DataFrame | None = None,
+) -> list[dict[str, Any]]:
+    """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
+
+    Args:
+        measured: what :func:`configurations.measured` returns.
+        tables: where shapes come from.
+        targets: keys of ``MEASURES``, with ``memory`` out-of-memory is judged too; or ``layer_latency``.
+        folder: where the files go.
+        layers: single convolutions' times, rows of ``configurations.LAYERS_QUERY``.
+
+    Returns:
+        Rows of ``predictor_scores``.
+    """
+    tasks = []
+    for domain in domains(measured):
+        own = rows_of(measured, *domain)
+        told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
+        if told and len(everything := without_odd(design(own, tables))):
+            tasks += [(everything, target, domain) for target in told]
+    if layers is not None and LAYER_LATENCY in targets:
+        for device, timed in layer_designs(layers, tables):
+            tasks.append((without_odd(timed), LAYER_LATENCY, ("ai3", device, "inference")))
+    # What takes longest must not begin last.
+    tasks.sort(key=lambda task: len(task[0]), reverse=True)
+    workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
+    results = Parallel(workers)(delayed(_fit_target)(*task, folder) for task in tasks)
+    return [row for rows in results for row in rows]
+
+
+def _fit_target(
+    everything: Design, target: str, domain: tuple[str, str, str], folder: Path
+) -> list[dict[str, Any]]:
+    tool, device, stage = domain
+    known = np.isfinite(values_of(everything.frame, target))
+    if known.sum() < MIN_ROWS:
+        return []
+    rows = score_target(everything, target, device)
+    new = ("device",) if device == ANY_DEVICE else WITHIN_DEVICE
+    fitted = fit_predictor(everything.rows(known), target, new)
+    if target == "memory" and device != ANY_DEVICE:
+        rows += score_oom(everything, device)
+        fitted = fitted.with_limit(everything)
+    save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
+    return rows
+
+
+@dataclass
+class Predictor:
+    """What :func:`load_predictor` gives: answers about configurations of one device and stage."""
+
+    device: str
+    stage: str
+    tool: str
+    tables: NetworkTables
+    fitted: dict[str, Fitted]
+    learnt_on: list[str]
+    """Devices whose runs it was fitted to: its own, or others that stand in for it."""
+    scores: list[dict[str, Any]] = field(default_factory=list)
+
+    def design(self, frame: pd.DataFrame) -> Design:
+        """Design matrix of configurations of this predictor's device and stage."""
+        frame = complete_keys(frame).assign(tool=self.tool, device=self.device, stage=self.stage)
+        return design(frame, self.tables, with_peer=False)
+
+    def predict(self, frame: pd.DataFrame, networks: Mapping[str, nn.Module] | None = None) -> pd.DataFrame:
+        """Predict every target for configurations.
+
+        Args:
+            frame: columns ``model`` and ``batch_size``; also ``pruning_ratio`` (0-1), ``input_size`` (px) and
+                ``algorithm`` where they are not the usual.
+            networks: networks of your own, by the name that ``model`` gives them.
+
+        Returns:
+            The configurations, and of each target ``<target>``, ``<target>_lower``, ``<target>_upper`` in ms, MiB
+            or J and ``<target>_reason`` (why it is a guess, empty where it is none); ``oom`` as a probability;
+            ``reason`` of all targets, and ``abstain`` where there is one. Networks without shapes are left out.
+        """
+        if networks:
+            return replace(self, tables=self.tables.with_networks(networks)).predict(frame)
+        rows = self.design(frame)
+        result = rows.frame.copy()
+        if not len(rows):
+            return result
+        reasons = {}
+        for target, fitted in self.fitted.items():
+            answer = fitted.answer(rows)
+            result[target], result[f"{target}_lower"], result[f"{target}_upper"] = (
+                answer.predicted, answer.lower, answer.upper,
+            )  # fmt: skip
+            result[f"{target}_reason"] = reasons[target] = answer.reasons
+            if target == "memory":
+                result["oom"] = answer.out_of_memory
+        result["reason"] = [
+            _joined(dict(zip(reasons, own, strict=True))) for own in zip(*reasons.values(), strict=True)
+        ]
+        result["abstain"] = result["reason"] != ""
+        return result
+
+    def adapt(self, points: pd.DataFrame) -> Predictor:
+        """A predictor that has seen a few measured points of a new network or device.
+
+        Each target that the points hold is corrected in the logarithm, by as much as groups that were left out of
+        the fit deviate (:class:`Deviation`): for the points' own networks, or for the device where it is new.
+
+        Args:
+            points: configurations as for :meth:`predict`, with measured columns such as ``latency_ms``.
+        """
+        rows = self.design(points)
+        adapted = {}
+        for target, fitted in self.fitted.items():
+            column = MEASURES[target][0]
+            adapted[target] = (
+                fitted.adapted(rows, rows.frame[column].to_numpy(float)) if column in rows.frame else fitted
+            )
+        return replace(self, fitted=adapted)
+
+
+def _joined(reasons: Mapping[str, str]) -> str:
+    """Why targets are guesses in one text: where all of them are, the first one's reason; else by target."""
+    if all(reasons.values()):
+        return next(iter(reasons.values()))
+    return "; ".join(f"{target}: {reason}" for target, reason in reasons.items() if reason)
+
+
+def load_predictor(
+    folder: Path, device: str, stage: str = "training", tables: NetworkTables | None = None
+) -> Predictor:
+    """Load what was fitted for a device and stage, or, of a device without runs, to several others together.
+
+    Args:
+        folder: where predictors were saved (``data/predictors``).
+        device: as in ``cleaned_runs.device``; one without runs must stand in ``device_catalog.toml``.
+        stage: ``training`` or ``inference``.
+        tables: where shapes of networks come from; by default the networks of torchvision.
+
+    Raises:
+        NoPredictorError: nothing was fitted for them.
+        ArtifactError: files were changed or are of another version.
+    """
+    files = _files(folder, device, stage)
+    if not files and device in devices():
+        files = _files(folder, ANY_DEVICE, stage)
+    if not files:
+        raise NoPredictorError(_nothing_fitted(folder, device, stage))
+    tool = next(iter(files.values())).stem.split("-")[1]
+    fitted, scores = {}, []
+    for target, file in files.items():
+        loaded, content = load_fitted(file)
+        fitted[target] = loaded if device in loaded.known.devices else loaded.at_device(device)
+        scores += content["scores"]
+    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.known.devices})
+    return Predictor(device, stage, tool, tables or NetworkTables(), fitted, learnt_on, scores)
+
+
+def _files(folder: Path, device: str, stage: str) -> dict[str, Path]:
+    """Target → file of what was fitted for a device and stage, in the order of ``MEASURES``."""
+    found: dict[str, Path] = {}
+    for target in MEASURES:
+        for file in sorted(folder.glob(f"{target}-*.json")):
+            parts = file.stem.split("-")
+            if len(parts) == 4 and file.stem == name_of(target, parts[1], device, stage):
+                found.setdefault(target, file)
+    return found
+
+
+def _nothing_fitted(folder: Path, device: str, stage: str) -> str:
+    parts = [file.stem.split("-") for file in folder.glob("*.json")]
+    fitted = sorted({f"{part[2]} ({part[3]})" for part in parts if len(part) == 4})
+    across = sorted({part[3] for part in parts if len(part) == 4 and part[2] == ANY_DEVICE})
+    cure = "drop runs of it and fit again (perf-assets fit)"
+    if across and device not in devices():
+        cure += f"; or, for an answer ({', '.join(across)}) from the devices that were measured, add its data-sheet facts to {DEVICES_FILE}"
+    return (
+        f"no predictor for {device} ({stage}); fitted are: {', '.join(fitted) or 'none'}. To get one, {cure}"
+    )

@@ -1,0 +1,1 @@
+"""What load generators of inference servers wrote. One module a format."""

@@ -1,0 +1,199 @@
+"""Model Analyzer's result tables: inference, GPU and server-only CSV; **ms, MB (10^6 bytes) and per cent**.
+
+The inference table becomes runs (one a model, configuration and batch size) with their load levels in µs; a GPU
+table becomes runs that hold GPU readings alone (bytes, fraction 0-1), which linking files joins to the former.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perf_assets.intake.parsing.cells import grouped_number
+from perf_assets.intake.parsing.delimited import by_name, header_names, split_cells
+from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
+from perf_assets.intake.parsing.records import Line, Records
+from perf_assets.intake.parsing.source import Head, Source
+
+VERSION = 1
+
+BYTES_PER_MB = 1e6
+
+_MODES = {"concurrency": CONCURRENCY, "request rate": REQUEST_RATE}
+
+# Headers in lower case: the tool changed the case of some between versions.
+_LEVEL_COLUMNS = {
+    "throughput (infer/sec)": ("throughput_per_s", 1.0),
+    "avg latency (ms)": ("avg_us", 1000.0),
+    "client send (ms)": ("client_send_us", 1000.0),
+    "client recv (ms)": ("client_recv_us", 1000.0),
+    "client response wait (ms)": ("response_wait_us", 1000.0),
+    "response wait time (ms)": ("response_wait_us", 1000.0),
+    "request/response (ms)": ("request_response_us", 1000.0),
+    "network+server send/recv (ms)": ("network_us", 1000.0),
+    "server queue (ms)": ("queue_us", 1000.0),
+    "server compute input (ms)": ("compute_input_us", 1000.0),
+    "server compute infer (ms)": ("compute_infer_us", 1000.0),
+    "server compute output (ms)": ("compute_output_us", 1000.0),
+}
+_PERCENTILES = {f"p{share} latency (ms)": f"p{share}" for share in (50, 75, 90, 95, 99)}
+_GPU_COLUMNS = {
+    "gpu utilization (%)": ("utilization", 0.01),
+    "average gpu utilization (%)": ("utilization", 0.01),
+    "gpu power usage (w)": ("power_w", 1.0),
+    "average gpu power usage (w)": ("power_w", 1.0),
+    "gpu memory usage (mb)": ("memory_used_bytes", BYTES_PER_MB),
+    "max gpu memory usage (mb)": ("memory_used_bytes", BYTES_PER_MB),
+    "gpu memory available (mb)": (None, BYTES_PER_MB),
+}
+_KEY_COLUMNS = ("model", "model config path", "batch", "gpu uuid", *_MODES)
+
+
+def sniff(head: Head) -> bool:
+    """Does the first line name a model and a measure with its unit, as these tables do?"""
+    return _is_header(head.first_line)
+
+
+def _is_header(text: str) -> bool:
+    names = text.lower().split(",")
+    if names[0].strip() != "model":
+        return False
+    known = {name.strip() for name in names}
+    is_inference = "model config path" in known and "throughput (infer/sec)" in known
+    return is_inference or ("gpu uuid" in known and bool(known & set(_GPU_COLUMNS)))
+
+
+def parse(source: Source, out: Records) -> None:
+    """Read the source, fill the records."""
+    names: list[str] = []
+    titles: list[str] = []
+    runs: dict[tuple[Any, ...], _Run] = {}
+    for line in out.lines(source):
+        text = line.text.strip()
+        if not text:
+            line.ignore()
+        elif _is_header(text):
+            _emit(runs, out)
+            runs = {}
+            titles = _header(line, text) or titles
+            names = [title.lower() for title in titles]
+        elif not names:
+            if text.endswith(":") and "," not in text:
+                line.ignore()  # "Models (Inference):", where the terminal's tables were saved
+            else:
+                line.reject("no_header", "a row before any header")
+        else:
+            try:
+                _read_row(by_name(names, split_cells(text)), dict(zip(names, titles, strict=True)), runs)
+            except ValueError as error:
+                line.reject("bad_row", str(error))
+                continue
+            line.use()
+    _emit(runs, out)
+
+
+def _header(line: Line, text: str) -> list[str] | None:
+    try:
+        names = header_names(text)
+        if len({name.lower() for name in names}) != len(names):
+            raise ValueError("the header names a column twice")
+    except ValueError as error:
+        line.reject("bad_header", str(error))
+        return None
+    line.ignore()
+    return names
+
+
+class _Run:
+    """The rows of one model, configuration and batch size."""
+
+    def __init__(self, model: str, config_path: str | None, batch_size: int | None) -> None:
+        self.model = model
+        self.config_path = config_path
+        self.batch_size = batch_size
+        self.test = LoadTest()
+        self.config: dict[str, Any] = {}
+
+
+def _read_row(row: dict[str, str], titles: dict[str, str], runs: dict[tuple[Any, ...], _Run]) -> None:
+    model = row["model"]
+    if not model:
+        raise ValueError("no model")
+    mode_name = next((name for name in _MODES if row.get(name)), None)
+    mode = _MODES[mode_name] if mode_name else None
+    level = _positive(row, mode_name) if mode_name else None
+    batch = _positive(row, "batch")
+    if batch is not None and (batch != int(batch) or batch > 2**31):
+        raise ValueError("a batch size that is not a whole number")
+    batch_size = int(batch) if batch is not None else None
+    config_path = row.get("model config path") or None
+    gpu_uuid = row.get("gpu uuid")
+    values, percentiles_us, gpu, facts = _measures(row, titles)
+    repeat = 0
+    while True:
+        run = runs.setdefault((model, config_path, batch_size, repeat), _Run(model, config_path, batch_size))
+        taken = (level, gpu_uuid) in run.test.gpus if gpu_uuid else run.test.has(mode, level)
+        if not taken:
+            break
+        repeat += 1
+    run.config |= facts
+    if gpu_uuid:
+        run.config["measures"] = "gpus"
+        run.config["mode"] = mode
+        run.test.add_gpu(level, gpu_uuid, **gpu)
+    else:
+        if values.get("throughput_per_s") is None:
+            raise ValueError("no throughput")
+        run.test.add_level(mode, level, **values, **percentile_values(percentiles_us))
+        if gpu:
+            # The inference table may carry the mean over all GPUs; which they are, it does not say.
+            run.test.add_gpu(level, "all", **gpu)
+
+
+def _measures(
+    row: dict[str, str], titles: dict[str, str]
+) -> tuple[dict[str, float], dict[str, float], dict[str, float], dict[str, str]]:
+    """Level columns, percentiles, GPU columns, and the texts that go to config."""
+    values: dict[str, float] = {}
+    percentiles_us: dict[str, float] = {}
+    gpu: dict[str, float] = {}
+    facts: dict[str, str] = {}
+    for name, cell in row.items():
+        if name in _LEVEL_COLUMNS:
+            column, factor = _LEVEL_COLUMNS[name]
+            if (value := _positive(row, name)) is not None:
+                values[column] = value * factor
+        elif name in _PERCENTILES:
+            if (value := _positive(row, name)) is not None:
+                percentiles_us[_PERCENTILES[name]] = value * 1000
+        elif name in _GPU_COLUMNS:
+            column, factor = _GPU_COLUMNS[name]
+            if column is not None and (value := _positive(row, name)) is not None:
+                gpu[column] = value * factor
+        elif name not in _KEY_COLUMNS and cell:
+            facts[titles[name].lower().replace(" ", "_")] = cell
+    return values, percentiles_us, gpu, facts
+
+
+def _positive(row: dict[str, str], name: str) -> float | None:
+    value = grouped_number(row.get(name, ""))
+    if value is not None and value < 0:
+        raise ValueError(f"{name} is negative")
+    return value
+
+
+def _emit(runs: dict[tuple[Any, ...], _Run], out: Records) -> None:
+    for run in runs.values():
+        if not run.test.levels and not run.test.gpus:
+            continue
+        is_gpu_table = run.config.get("measures") == "gpus"
+        if not run.test.gpus:
+            run.test.flags.add("gpu_columns_missing")
+        run.test.emit(
+            out,
+            run.config | {"model_config_path": run.config_path},
+            tool="model_analyzer",
+            name=run.config_path or run.model,
+            model=run.model,
+            batch_size=run.batch_size,
+            **{"status": "ok"} if is_gpu_table else {},
+        )

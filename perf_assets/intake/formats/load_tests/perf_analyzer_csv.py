@@ -1,0 +1,216 @@
+"""perf_analyzer's ``-f`` CSV, all generations: one row a load level, sorted by throughput, times in µs.
+
+The file says neither model, host, batch size nor date: they come from its path where people write them there,
+and are marked so. An ensemble writes one further file for each composing model, named
+``<model>_v<version>.<file>``; such a file becomes a run of its own, joined to its parent when files are linked.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+from perf_assets.intake.parsing.cells import number
+from perf_assets.intake.parsing.delimited import by_name, header_names, split_cells
+from perf_assets.intake.parsing.load_levels import (
+    CONCURRENCY,
+    REQUEST_RATE,
+    LoadTest,
+    config_of,
+    path_facts,
+    percentile_values,
+)
+from perf_assets.intake.parsing.records import Line, Records
+from perf_assets.intake.parsing.source import Head, Source
+
+VERSION = 1
+
+MODES = {"Concurrency": CONCURRENCY, "Request Rate": REQUEST_RATE}
+
+LEVEL_COLUMNS = {
+    "Inferences/Second": "throughput_per_s",
+    "Response Throughput": "response_throughput_per_s",
+    "Client Send": "client_send_us",
+    "Network+Server Send/Recv": "network_us",
+    "Server Queue": "queue_us",
+    "Server Compute": "compute_us",
+    "Server Compute Input": "compute_input_us",
+    "Server Compute Infer": "compute_infer_us",
+    "Server Compute Output": "compute_output_us",
+    "Server Cache Hit": "cache_hit_us",
+    "Server Cache Miss": "cache_miss_us",
+    "Client Recv": "client_recv_us",
+    "Avg latency": "avg_us",
+    "request/response": "request_response_us",
+    "response wait": "response_wait_us",
+}
+
+GPU_COLUMNS = {
+    "Avg GPU Utilization": "utilization",
+    "Avg GPU Power Usage": "power_w",
+    "Max GPU Memory Usage": "memory_used_bytes",
+    "Total GPU Memory": "memory_total_bytes",
+}
+
+_HEADER = re.compile(r"(Concurrency|Request Rate),Inferences/Second,")
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?) latency\Z", re.ASCII)
+# Files of composing models before April 2023 lack the line end after the header's last name.
+_GLUED_HEADER = re.compile(r"(?P<header>.*,Client Recv),?(?P<row>\d.*)\Z", re.ASCII)
+_COMPOSING_NAME = re.compile(r"(?P<model>.+?)_v(?P<version>\d*)\.(?P<parent>.+)\Z", re.ASCII)
+
+
+def sniff(head: Head) -> bool:
+    """Does it start with the header, which no other tool writes?"""
+    return bool(_HEADER.match(head.first_line)) and "Client Send" in head.first_line
+
+
+def parse(source: Source, out: Records) -> None:
+    """Read the source, fill the records. Every header starts a run; so does a level that is there already."""
+    table: _Table | None = None
+    for line in out.lines(source):
+        if not line.text.strip():
+            line.ignore()
+        elif _HEADER.match(line.text.strip()):
+            if table is not None:
+                table.emit(source, out)
+            table = _open_table(line)
+        elif table is None:
+            line.reject("no_header", "a row before any header")
+        else:
+            if table.read_row(line, line.text) == "repeated":
+                table.emit(source, out)
+                table = _Table(table.names)
+                table.read_row(line, line.text)
+    if table is not None:
+        table.emit(source, out)
+
+
+def _open_table(line: Line) -> _Table | None:
+    text = line.text.strip()
+    glued = _GLUED_HEADER.match(text)
+    try:
+        table = _Table(header_names(glued["header"] if glued else text))
+    except ValueError as error:
+        line.reject("bad_header", str(error))
+        return None
+    line.ignore()
+    if glued:
+        table.read_row(line, glued["row"])
+    return table
+
+
+class _Table:
+    """The rows under one header."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.mode = MODES[names[0]]
+        self.test = LoadTest()
+
+    def read_row(self, line: Line, text: str) -> str:
+        """Read one row; say ``repeated`` and do nothing where its level is there already."""
+        try:
+            row = by_name(self.names, split_cells(text))
+            level = number(row[self.names[0]])
+            if level is None or level < 0:
+                raise ValueError("no load level")
+            if self.test.has(self.mode, level):
+                return "repeated"
+            values, others = self._level_values(row)
+            gpus = _gpu_values(row)
+        except ValueError as error:
+            line.reject("bad_row", str(error))
+            return "rejected"
+        line.use()
+        self.test.add_level(self.mode, level, **values)
+        for gpu_uuid, readings in gpus.items():
+            self.test.add_gpu(level, gpu_uuid, **readings)
+        for name, value in others.items():
+            unit = "us" if name.lower().endswith("latency") else ""
+            self.test.count(f"{self.mode} {level:g}", name, value, unit)
+        return "read"
+
+    def _level_values(self, row: dict[str, str]) -> tuple[dict[str, Any], dict[str, float]]:
+        """Columns of the level, and the numbers of columns that this module does not know."""
+        values: dict[str, Any] = {}
+        percentiles_us: dict[str, float] = {}
+        others: dict[str, float] = {}
+        for name, cell in row.items():
+            if name in GPU_COLUMNS or name in MODES or not name:
+                continue
+            value = number(cell)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is negative")
+            if name in LEVEL_COLUMNS:
+                values[LEVEL_COLUMNS[name]] = value
+            elif value is not None:
+                if percentile := _PERCENTILE.match(name):
+                    percentiles_us[f"p{percentile[1]}"] = value
+                else:
+                    others[name] = value
+        if values.get("throughput_per_s") is None:
+            raise ValueError("no throughput")
+        return values | percentile_values(percentiles_us), others
+
+    def emit(self, source: Source, out: Records) -> None:
+        """Write the run, if there is any row."""
+        if not self.test.levels:
+            return
+        composing = self._composing(source.path)
+        if composing is not None:
+            self.test.is_part = True
+            out_config = config_of(composing, ("model",)) | {"ensemble_part": True}
+            self.test.emit(
+                out, out_config, tool="perf_analyzer", name=source.path.stem, model=composing["model"]
+            )
+            return
+        facts = path_facts(source.path)
+        if not self.test.gpus:
+            self.test.flags.add("gpu_columns_missing")
+        columns = ("model", "batch_size", "device")
+        self.test.emit(
+            out,
+            config_of(facts, columns),
+            tool="perf_analyzer",
+            name=source.path.stem,
+            **{name: facts.get(name) for name in columns},
+        )
+
+    def _composing(self, path: PurePosixPath) -> dict[str, Any] | None:
+        """Model, version and parent's path, where content and name both say that this is a composing model's.
+
+        The tool puts ``<model>_v<version>.`` before the whole path it was given, so it may stand on a folder.
+        """
+        if any(_PERCENTILE.match(name) for name in self.names):
+            return None
+        if any(
+            level.get("client_send_us") or level.get("client_recv_us") for level in self.test.levels.values()
+        ):
+            return None
+        parts = path.parts
+        for place in reversed(range(len(parts))):
+            if match := _COMPOSING_NAME.match(parts[place]):
+                parent = PurePosixPath(*parts[:place], match["parent"], *parts[place + 1 :])
+                return {
+                    "model": match["model"],
+                    "model_version": match["version"],
+                    "parent_path": str(parent),
+                }
+        return None
+
+
+def _gpu_values(row: dict[str, str]) -> dict[str, dict[str, float]]:
+    """GPU → readings, from cells ``UUID:value;UUID:value;``. Utilization is a fraction 0-1."""
+    gpus: dict[str, dict[str, float]] = {}
+    for name, column in GPU_COLUMNS.items():
+        for part in row.get(name, "").split(";"):
+            if not part.strip():
+                continue
+            gpu_uuid, colon, cell = part.strip().rpartition(":")
+            value = number(cell)
+            if not colon or not gpu_uuid:
+                raise ValueError(f"{name}: {part.strip()[:60]!r} is not UUID:value")
+            if value is not None:
+                gpus.setdefault(gpu_uuid, {})[column] = value
+    return gpus

@@ -1,0 +1,1 @@
+"""What profilers of networks and layers wrote. One module a format."""

@@ -1,0 +1,279 @@
+"""Logs of this project's own profiler: one JSON object a line, ``header`` first, ``result`` last.
+
+A log without a result is a run that died: it reads as ``incomplete``, with all that was measured before.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+from perf_assets.intake.parsing.records import Line, Records
+from perf_assets.intake.parsing.source import Head, Source
+
+VERSION = 1
+
+_FORMAT = "perf_assets_profile"
+_KINDS = frozenset(
+    [
+        "header",
+        "model",
+        "algorithm",
+        "warmup",
+        "sample",
+        "latency",
+        "phase",
+        "layer",
+        "layers",
+        "memory",
+        "power",
+        "energy",
+        "counter",
+        "result",
+    ]
+)
+# What the profiler calls an outcome, and the status that says the same of any tool's run.
+_STATUSES = {
+    "ok": "ok",
+    "oom": "oom",
+    "predicted_oom": "missing",
+    "unsupported": "failed",
+    "failed": "failed",
+}
+_LAYER_TEXTS = ("layer", "kind")
+_LAYER_COUNTS = ("layer_index", "in_channels", "out_channels", "kernel_size", "stride", "padding")
+_LAYER_NUMBERS = ("mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "share_pct")
+_SAMPLE_TEXTS = frozenset({"line", "cache", "at_s"})
+
+
+def sniff(head: Head) -> bool:
+    """A first line that is this log's header."""
+    first = head.first_line
+    return first.startswith("{") and f'"format": "{_FORMAT}"' in first and '"line": "header"' in first
+
+
+@dataclass
+class _Run:
+    header: dict[str, Any]
+    rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def last(self, kind: str) -> dict[str, Any]:
+        """The last line of a kind; empty where there is none."""
+        return next((row for name, row in reversed(self.rows) if name == kind), {})
+
+
+def parse(source: Source, out: Records) -> None:
+    """One run a header, with its layers, timed blocks (``cleaned_samples``) and counters."""
+    runs: list[_Run] = []
+    for line in out.lines(source):
+        if line.text.strip():
+            _read_line(line, runs)
+        else:
+            line.ignore()
+    for run in runs:
+        _write(run, source.path, out)
+
+
+def _read_line(line: Line, runs: list[_Run]) -> None:
+    try:
+        row = json.loads(line.text)
+    except (ValueError, RecursionError):
+        line.reject("not_json", "not a JSON object: cut off?")
+        return
+    kind = row.get("line") if isinstance(row, dict) else None
+    if kind not in _KINDS:
+        line.reject(
+            "unknown_kind", f"a line of the kind {str(kind)[:40]!r}, which this version does not know"
+        )
+        return
+    try:
+        _check(kind, row)
+    except ValueError as error:
+        line.reject("bad_cell", str(error))
+        return
+    if kind == "header":
+        runs.append(_Run(row))
+    elif not runs:
+        line.reject("outside_run", "no header stands before this line")
+        return
+    else:
+        runs[-1].rows.append((kind, row))
+    line.use()
+
+
+def _check(kind: str, row: dict[str, Any]) -> None:
+    """Are the values that become columns of the right kind?"""
+    _number(row, "at_s")
+    if kind == "header":
+        _started_at(row)
+        for name in ("spec", "host", "device", "environment"):
+            _object(row, name)
+        for name in ("batch_size", "input_size"):
+            _count(row["spec"], name)
+        for name in ("network", "stage", "algorithm", "pruning_method", "device", "device_label"):
+            _text(row["spec"], name)
+        _number(row["spec"], "pruning_ratio")
+        _text(row["host"], "hostname")
+        _text(row["device"], "name")
+    elif kind == "layer":
+        for name in _LAYER_TEXTS:
+            _text(row, name)
+        for name in _LAYER_COUNTS:
+            _count(row, name)
+        for name in _LAYER_NUMBERS:
+            _number(row, name)
+    elif kind == "counter":
+        for name in ("source", "scope", "counter", "unit"):
+            _text(row, name)
+        for name in ("value", "running_pct"):
+            _number(row, name)
+    elif kind in ("phase", "latency"):
+        _text(row, "phase")
+        _number(row, "latency_ms")
+    elif kind == "model":
+        _count(row, "input_size")
+    elif kind == "result":
+        for name in ("status", "verdict", "reason"):
+            _text(row, name)
+        for name in _RESULT_NUMBERS:
+            _number(row, name)
+
+
+_RESULT_NUMBERS = {
+    "duration_s": "duration_s",
+    "latency_ms": "latency_ms",
+    "latency_std_ms": "latency_std_ms",
+    "throughput_per_s": "throughput_per_s",
+    "memory_allocated_mib": "memory_allocated_mib",
+    "memory_reserved_mib": "memory_reserved_mib",
+    "memory_used_mib": "memory_used_mib",
+    "process_rss_mib": "process_rss_mib",
+    "mean_power_w": "mean_power_w",
+    "energy_j": "energy_j",
+}
+"""Numbers of the result line that have a column of their own in ``cleaned_runs``."""
+
+
+def _number(row: dict[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not a number")  # noqa: TRY004
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large a number") from None
+
+
+def _count(row: dict[str, Any], name: str) -> int | None:
+    value = row.get(name)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63):
+        return value
+    raise ValueError(f"{name} is {str(value)[:40]!r}, not a whole number")
+
+
+def _text(row: dict[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"{name} is {str(value)[:40]!r}, not a text")
+
+
+def _object(row: dict[str, Any], name: str) -> dict[str, Any]:
+    value = row.setdefault(name, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not an object")  # noqa: TRY004
+    return value
+
+
+def _started_at(header: dict[str, Any]) -> datetime | None:
+    text = _text(header, "started_at")
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
+    spec, host, device = run.header["spec"], run.header["host"], run.header["device"]
+    result, started_at = run.last("result"), _started_at(run.header)
+    outcome = result.get("status")
+    verdict = result.get("verdict")
+    flags = [verdict] if verdict and verdict != "stable" else []
+    for kind in ("energy", "latency"):
+        quality = run.last(kind).get("quality")
+        flags += [flag for flag in quality if isinstance(flag, str)] if isinstance(quality, list) else []
+    known = {"status", *_RESULT_NUMBERS, "line", "at_s"}
+    run_id = out.run(
+        tool="perf_assets",
+        workload=spec.get("stage"),
+        name=path.name.removesuffix(".gz").removesuffix(".jsonl"),
+        status="incomplete" if outcome is None else _STATUSES.get(outcome, "unknown"),
+        model=spec.get("network"),
+        host=host.get("hostname"),
+        device=spec.get("device_label") or device.get("name") or spec.get("device"),
+        device_count=1,
+        batch_size=spec.get("batch_size"),
+        input_size=run.last("model").get("input_size") or spec.get("input_size"),
+        stage=spec.get("stage"),
+        algorithm=spec.get("algorithm"),
+        pruning_method=spec.get("pruning_method"),
+        pruning_ratio=spec.get("pruning_ratio"),
+        started_at=started_at,
+        quality=set(flags),
+        config={
+            "key": run.header.get("key"),
+            "outcome": outcome,
+            "spec": spec,
+            "environment": run.header["environment"],
+            "host": host,
+            "device": device,
+            "engine": run.header.get("engine"),
+            "model": _facts(run.last("model")),
+            "algorithm": _facts(run.last("algorithm")),
+            "warmup": _facts(run.last("warmup")),
+            "energy": _facts(run.last("energy")),
+            "result": {name: value for name, value in result.items() if name not in known} or None,
+        },
+        **{column: result.get(name) for name, column in _RESULT_NUMBERS.items()},
+    )
+    for kind, row in run.rows:
+        if kind == "layer":
+            names = (*_LAYER_TEXTS, *_LAYER_COUNTS, *_LAYER_NUMBERS)
+            out.add(
+                "cleaned_layers",
+                run_id=run_id,
+                input_size=spec.get("input_size"),
+                **{name: row.get(name) for name in names},
+            )
+        elif kind == "sample":
+            metrics = {
+                name: float(value)
+                for name, value in row.items()
+                if name not in _SAMPLE_TEXTS and isinstance(value, int | float) and abs(value) < 1e300
+            }
+            sampled_at = (
+                started_at + timedelta(seconds=min(row.get("at_s") or 0.0, 1e9)) if started_at else None
+            )
+            out.add("cleaned_samples", run_id=run_id, sampled_at=sampled_at, metrics=list(metrics.items()))
+        elif kind == "counter":
+            names = ("source", "scope", "counter", "value", "unit", "running_pct")
+            out.add("cleaned_counters", run_id=run_id, **{name: row.get(name) for name in names})
+        elif kind == "phase":
+            out.add(
+                "cleaned_counters",
+                run_id=run_id,
+                source="perf_assets",
+                scope=row.get("phase"),
+                counter="latency_ms",
+                value=row.get("latency_ms"),
+                unit="ms",
+            )
+
+
+def _facts(row: dict[str, Any]) -> dict[str, Any] | None:
+    return {name: value for name, value in row.items() if name not in ("line", "at_s")} or None

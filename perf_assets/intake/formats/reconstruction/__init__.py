@@ -1,0 +1,1 @@
+"""What particle-track reconstruction wrote. One module a format."""

@@ -1,0 +1,70 @@
+"""Poll logs of ``nvidia-smi --query-gpu=... --format=csv[,nounits]``: any fields in any order, several GPUs."""
+
+from __future__ import annotations
+
+from perf_assets.intake.parsing.poll_log import PollFormat, PollReader
+from perf_assets.intake.parsing.poll_times import fast_slashed_times, parse_slashed_time
+from perf_assets.intake.parsing.records import Records
+from perf_assets.intake.parsing.source import Head, Source
+
+VERSION = 1
+
+FORMAT = PollFormat(
+    fields={
+        "timestamp": ("polled_at", ""),
+        "name": ("device_name", ""),
+        "gpu_name": ("device_name", ""),
+        "index": ("device_id", ""),
+        "uuid": ("device_id", ""),
+        "gpu_uuid": ("device_id", ""),
+        "serial": ("device_id", ""),
+        "gpu_serial": ("device_id", ""),
+        "pci.bus_id": ("device_id", ""),
+        "gpu_bus_id": ("device_id", ""),
+        "utilization.gpu": ("utilization_pct", "%"),
+        "utilization.memory": ("memory_utilization_pct", "%"),
+        "power.draw": ("power_w", "W"),
+        "power.draw.average": ("power_w", "W"),
+        "power.draw.instant": ("power_w", "W"),
+        "power.limit": ("power_limit_w", "W"),
+        "enforced.power.limit": ("power_limit_w", "W"),
+        "memory.used": ("memory_used_mib", "MiB"),
+        "memory.total": ("memory_total_mib", "MiB"),
+        "temperature.gpu": ("temperature_c", "degC"),
+        "clocks.sm": ("sm_clock_mhz", "MHz"),
+        "clocks.current.sm": ("sm_clock_mhz", "MHz"),
+        "clocks.mem": ("memory_clock_mhz", "MHz"),
+        "clocks.current.memory": ("memory_clock_mhz", "MHz"),
+    },
+    device_fields=(
+        "pci.bus_id",
+        "gpu_bus_id",
+        "uuid",
+        "gpu_uuid",
+        "index",
+        "serial",
+        "gpu_serial",
+    ),
+    parse_time=parse_slashed_time,
+    time_source=lambda timezone: f"local time, read as {timezone}",
+    fast_time=fast_slashed_times,
+)
+
+# Fields that hl-smi has and nvidia-smi has not.
+_FOREIGN_FIELDS = ("module_id", "utilization.aip", "temperature.aip", "bus_id")
+
+
+def sniff(head: Head) -> bool:
+    """A header line of nvidia-smi's field names, with a time and something measured."""
+    return any(_is_own_header(line) for line in head.lines)
+
+
+def _is_own_header(line: str) -> bool:
+    cells = line.split(",")
+    names = {cell.strip().split(" ")[0] for cell in cells}
+    return FORMAT.is_header(cells) and not any(field in names for field in _FOREIGN_FIELDS)
+
+
+def parse(source: Source, out: Records) -> None:
+    """One row of ``cleaned_telemetry`` a data line; header repeats and blank lines are ignored."""
+    PollReader(FORMAT, source, out).read()

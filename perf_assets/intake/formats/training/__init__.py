@@ -1,0 +1,1 @@
+"""What training and pruning scripts wrote. One module a format."""

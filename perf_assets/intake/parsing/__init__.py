@@ -1,0 +1,1 @@
+"""What formats share: sources, records, cells, times, devices, and the registry of all formats. No format lives here."""

@@ -1,0 +1,82 @@
+"""Delimited text, one line at a time: cells, header names, and rows by those names.
+
+Lines are split one by one (no cell of these formats spans lines), so a broken quote costs its line alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from perf_assets.intake.parsing.cells import csv_cells
+from perf_assets.intake.parsing.records import Line, Records
+from perf_assets.intake.parsing.source import PLAIN, Source
+
+
+def split_cells(text: str, separator: str = ",") -> list[str]:
+    """The cells of one line, without white space around them.
+
+    Raises:
+        ValueError: the quoting is broken, or a cell is absurdly long.
+    """
+    return [cell.strip() for cell in csv_cells(text, separator)]
+
+
+def header_names(text: str, separator: str = ",") -> list[str]:
+    """The column names of a header line; what follows a trailing separator is dropped.
+
+    Raises:
+        ValueError: the line cannot be split, or names a column twice.
+    """
+    names = split_cells(text, separator)
+    while names and not names[-1]:
+        names.pop()
+    if len(set(names)) != len(names):
+        raise ValueError("the header names a column twice")
+    return names
+
+
+def by_name(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """A row as column name → cell. Empty cells beyond the header are dropped: some tools end rows with a comma.
+
+    Raises:
+        ValueError: there are fewer cells than columns, or more that are not empty.
+    """
+    if len(cells) < len(names):
+        raise ValueError(f"{len(cells)} cells for {len(names)} columns: the line is cut off")
+    if any(cells[len(names) :]):
+        raise ValueError(f"{len(cells)} cells for {len(names)} columns")
+    return dict(zip(names, cells, strict=False))
+
+
+def named_rows(
+    source: Source,
+    out: Records,
+    is_header: Callable[[list[str]], bool],
+    separator: str = ",",
+    member: str = PLAIN,
+) -> Iterator[tuple[Line, dict[str, str]]]:
+    """Every row of a table as its line and its cells by column name; the caller says what becomes of the line.
+
+    Blank lines and headers are ignored (a header comes again where files were concatenated), lines that are no
+    row under the last header are rejected.
+    """
+    names: list[str] = []
+    for line in out.lines(source, member):
+        text = line.text.strip()
+        if not text:
+            line.ignore()
+            continue
+        try:
+            cells = split_cells(text, separator)
+            if is_header(cells):
+                names = header_names(text, separator)
+                line.ignore()
+                continue
+            if not names:
+                line.reject("no_header", "a row before any header")
+                continue
+            row = by_name(names, cells)
+        except ValueError as error:
+            line.reject("bad_row", str(error))
+            continue
+        yield line, row

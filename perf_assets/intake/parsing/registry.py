@@ -1,0 +1,109 @@
+"""All parsers, and which of them a drop belongs to."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import ModuleType
+from typing import Protocol, cast
+
+from perf_assets.intake.parsing.records import Records
+from perf_assets.intake.parsing.source import Head, Source
+
+FORMATS = {
+    "unet_run": "training",
+    "hl_smi": "telemetry",
+    "nvidia_smi": "telemetry",
+    "livealloc": "telemetry",
+    "prune_profile": "training",
+    "legacy_experiment": "training",
+    "perf_analyzer_csv": "load_tests",
+    "perf_analyzer_report": "load_tests",
+    "perf_analyzer_export": "load_tests",
+    "model_analyzer": "load_tests",
+    "genai_perf": "load_tests",
+    "traccc_log": "reconstruction",
+    "traccc_throughput_csv": "reconstruction",
+    "throughput_vs_mu": "reconstruction",
+    "perf4sight": "profiles",
+    "ai3_overall": "profiles",
+    "ai3_layers": "profiles",
+    "layer_table": "profiles",
+    "gpustat": "telemetry",
+    "nvidia_smi_dmon": "telemetry",
+    "nvidia_smi_pmon": "telemetry",
+    "tegrastats": "telemetry",
+    "perf_assets_profile": "profiles",
+}
+"""Module of each format, and its domain: the folder under ``formats`` it lies in. At most one claims a content."""
+
+LINKED_FORMATS = (
+    "perf_analyzer_csv",
+    "perf_analyzer_report",
+    "perf_analyzer_export",
+    "model_analyzer",
+    "perf4sight",
+    "ai3_overall",
+    "ai3_layers",
+)
+"""Formats whose rows ``storage/sql/link_runs.sql`` may change, because several files may tell of one run."""
+
+
+class Parser(Protocol):
+    """What a module of this package offers."""
+
+    __name__: str
+    VERSION: int
+
+    def sniff(self, head: Head) -> bool:
+        """Does this look like mine?"""
+        ...
+
+    def parse(self, source: Source, out: Records) -> None:
+        """Read the source, fill the records."""
+        ...
+
+
+@cache
+def parser(format_name: str) -> Parser:
+    """The parser of a format, by its name.
+
+    Raises:
+        KeyError: there is no such format.
+    """
+    if format_name not in FORMATS:
+        raise KeyError(format_name)
+    return cast(
+        Parser, importlib.import_module(f"perf_assets.intake.formats.{FORMATS[format_name]}.{format_name}")
+    )
+
+
+def version(format_name: str) -> int:
+    """The version of a format's parser."""
+    return parser(format_name).VERSION
+
+
+@cache
+def directory_members() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """Formats whose unit is a directory: the file names that belong to it, and those of which one must be there."""
+    members: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+    for name in FORMATS:
+        module = cast(ModuleType, parser(name))
+        if hasattr(module, "MEMBERS"):
+            members[name] = frozenset(module.MEMBERS), frozenset(module.KEY_MEMBERS)
+    return members
+
+
+@cache
+def fingerprint() -> str:
+    """Changes whenever a parser is added or changes: what none recognised is then looked at again."""
+    return " ".join(f"{name}:{version(name)}" for name in FORMATS)
+
+
+def sniff(head: Head) -> str | None:
+    """The format that claims this content, or None. Directory formats see directories only, and the reverse."""
+    is_directory = head.members != ("",)
+    for name in FORMATS:
+        if (name in directory_members()) == is_directory and parser(name).sniff(head):
+            return name
+    return None

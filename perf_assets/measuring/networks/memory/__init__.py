@@ -1,0 +1,1 @@
+"""What a step holds in memory: which tensors live when, and what the caching allocator makes of them."""

@@ -1,0 +1,361 @@
+"""Convolution algorithms by name, really forced: every layer is checked and none is reported as what it was not.
+
+On a GPU an algorithm is cuDNN's own (:mod:`perf_assets.measuring.profiling.cudnn`). On the processor it is an explicit
+implementation from tensor operations (below) or oneDNN; names that only cuDNN tells apart are unsupported there.
+``guess`` leaves the choice to the framework.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from perf_assets.measuring.profiling import cudnn
+
+ALGORITHMS = (
+    *("guess", "direct", "gemm", "implicit gemm", "implicit precomp gemm", "fft", "fft tiling"),
+    *("winograd", "winograd nonfused", "onednn"),
+)
+
+TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
+"""Largest difference of a layer's output from the framework's, as a share of the output's largest value."""
+
+PROVIDERS = ("auto", "ai3")
+INCOMPATIBLE_POLICIES = ("refuse", "guess")
+
+FFT_TILE = 32
+"""Height = width, in pixels, of the tiles of ``fft tiling``; cuDNN's have the same size."""
+
+
+class UnsupportedError(RuntimeError):
+    """An algorithm cannot be forced here; the message says where and why."""
+
+
+class WrongOutputError(RuntimeError):
+    """An algorithm computed something else than the framework."""
+
+
+@dataclass
+class Forced:
+    """What :func:`force` did to a network; the fields of the log's ``algorithm`` line."""
+
+    algorithm: str
+    provider: str
+    layers: int
+    layers_forced: int
+    largest_error: float | None = None
+    tolerance: float | None = None
+    incompatible: dict[str, str] = field(default_factory=dict)
+
+
+class ForcedConv2d(nn.Module):
+    """A convolution with the weights of another one, computed by a given function."""
+
+    def __init__(self, conv: nn.Conv2d, compute: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.conv = conv
+        self._compute = compute
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Output of the convolution for images of shape (batch, channels, height, width)."""
+        conv = self.conv
+        padding = conv.padding
+        if conv.padding_mode != "zeros" or isinstance(padding, str):
+            images = F.pad(images, conv._reversed_padding_repeated_twice,
+                           mode="constant" if conv.padding_mode == "zeros" else conv.padding_mode)  # fmt: skip
+            padding = (0, 0)
+        return self._compute(images, conv.weight, conv.bias, stride=conv.stride, padding=padding,
+                             dilation=conv.dilation, groups=conv.groups)  # fmt: skip
+
+
+def force(
+    model: nn.Module,
+    algorithm: str,
+    images: torch.Tensor,
+    *,
+    stage: str = "inference",
+    precision: str = "float32",
+    provider: str = "auto",
+    incompatible: str = "refuse",
+) -> Forced:
+    """Make a network compute its convolutions by one algorithm, in place, and check every layer's output.
+
+    Args:
+        model: the network, on its device.
+        algorithm: one of :data:`ALGORITHMS`.
+        images: one batch, for the check.
+        stage: ``training`` needs gradients, which only the explicit implementations have.
+        precision: selects the tolerance.
+        provider: ``auto``, or ``ai3`` to swap layers through that package where it is installed.
+        incompatible: what to do with layers that the algorithm cannot do: ``refuse``, or leave them to ``guess``.
+
+    Returns:
+        What was forced; ``layers_forced`` is below ``layers`` only with ``incompatible="guess"``.
+
+    Raises:
+        ValueError: unknown name.
+        UnsupportedError: the algorithm does not exist on this device, or not for some layers.
+        WrongOutputError: a layer's output differs from the framework's by more than the tolerance.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {algorithm!r}: use one of {', '.join(ALGORITHMS)}")
+    if provider not in PROVIDERS or incompatible not in INCOMPATIBLE_POLICIES:
+        raise ValueError(f"provider is one of {PROVIDERS}, incompatible one of {INCOMPATIBLE_POLICIES}")
+    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    if algorithm == "guess":
+        return Forced(algorithm, "framework", len(convolutions), len(convolutions))
+    if provider == "ai3":
+        return _force_ai3(model, algorithm, images, len(convolutions), precision)
+    compute, provider = _implementation(algorithm, images.device.type, stage)
+    reasons = {name: reason for name, conv in convolutions.items() if (reason := _why_not(algorithm, conv))}
+    sound = {name: conv for name, conv in convolutions.items() if name not in reasons}
+    largest_error, refused = _check_layers(model, images, sound, compute)
+    reasons |= refused
+    if reasons and incompatible == "refuse":
+        name, reason = next(iter(reasons.items()))
+        raise UnsupportedError(
+            f"{algorithm}: {len(reasons)} of {len(convolutions)} layers, first {name}: {reason}"
+        )
+    tolerance = TOLERANCES[precision]
+    worst = max(largest_error, key=largest_error.__getitem__, default=None)
+    if worst is not None and not largest_error[worst] <= tolerance:
+        raise WrongOutputError(f"{algorithm}: layer {worst} differs from the framework by {largest_error[worst]:.1e} "
+                              f"of its largest output, tolerance {tolerance:g}")  # fmt: skip
+    for name, conv in sound.items():
+        if name not in refused:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, ForcedConv2d(conv, compute))
+    return Forced(algorithm, provider, len(convolutions), len(convolutions) - len(reasons),
+                  largest_error[worst] if worst else None, tolerance, reasons)  # fmt: skip
+
+
+def _implementation(algorithm: str, device: str, stage: str) -> tuple[Callable[..., torch.Tensor], str]:
+    if device == "cuda":
+        if algorithm not in cudnn.ALGORITHMS:
+            raise UnsupportedError(
+                f"{algorithm} does not exist on a GPU: use one of {', '.join(cudnn.ALGORITHMS)}"
+            )
+        if stage == "training":
+            raise UnsupportedError(
+                f"{algorithm}: cuDNN is forced in the forward pass only: train with 'guess'"
+            )
+        return functools.partial(cudnn.convolve, algorithm=algorithm), "cudnn"
+    if algorithm == "onednn":
+        if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.aten, "mkldnn_convolution"):
+            raise UnsupportedError("onednn: this torch was built without it")
+        return onednn, "onednn"
+    if algorithm not in EXPLICIT:
+        raise UnsupportedError(
+            f"{algorithm} exists in cuDNN only: on the processor use one of {', '.join((*EXPLICIT, 'onednn'))}"
+        )
+    return EXPLICIT[algorithm], "explicit"
+
+
+def _why_not(algorithm: str, conv: nn.Conv2d) -> str | None:
+    """Why an algorithm cannot do a layer, by its mathematics; None where it can."""
+    if algorithm.startswith("winograd"):
+        if conv.kernel_size != (3, 3):
+            return f"Winograd is for 3x3 kernels, this one is {conv.kernel_size[0]}x{conv.kernel_size[1]}"
+        if conv.stride != (1, 1):
+            return f"Winograd needs stride 1, this one has {conv.stride[0]}"
+    if algorithm.startswith("fft") and conv.stride != (1, 1):
+        return f"an FFT computes every output, this layer has stride {conv.stride[0]}"
+    if algorithm.startswith(("winograd", "fft")):
+        if conv.dilation != (1, 1):
+            return f"needs dilation 1, this one has {conv.dilation[0]}"
+        if conv.groups != 1:
+            return f"needs groups 1, this one has {conv.groups}"
+    return None
+
+
+def _check_layers(
+    model: nn.Module,
+    images: torch.Tensor,
+    convolutions: Mapping[str, nn.Conv2d],
+    compute: Callable[..., torch.Tensor],
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Largest relative error by layer, and the reason by layer that the implementation refused."""
+    errors: dict[str, float] = {}
+    refused: dict[str, str] = {}
+
+    def check(name: str, conv: nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        try:
+            ours = ForcedConv2d(conv, compute)(*inputs)
+        except cudnn.CudnnError as error:
+            if not error.unsupported:
+                raise
+            refused[name] = str(error)
+            return
+        scale = output.float().abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+        error = float((ours.float() - output.float()).abs().max() / scale)
+        errors[name] = max(error, errors.get(name, 0.0))
+
+    hooks = [conv.register_forward_hook(functools.partial(lambda name, *a: check(name, *a), name))
+             for name, conv in convolutions.items()]  # fmt: skip
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return errors, refused
+
+
+def _force_ai3(model: nn.Module, algorithm: str, images: torch.Tensor, layers: int, precision: str) -> Forced:
+    try:
+        import ai3
+    except ImportError:
+        raise UnsupportedError("ai3 is not installed: its package is called aithree") from None
+    if not hasattr(ai3, "swap_conv2d"):
+        raise UnsupportedError("the installed ai3 is another package of that name: install aithree instead")
+    with torch.no_grad():
+        expected = model(images)
+        try:
+            ai3.swap_conv2d(model, algorithm)
+            found = model(images)
+        except (RuntimeError, ValueError) as error:
+            raise UnsupportedError(f"ai3, {algorithm}: {error}") from error
+    # ai3 swaps whole networks, so only the network's output can be compared; errors add up over its layers.
+    tolerance = 10 * TOLERANCES[precision]
+    error = float((found - expected).abs().max() / expected.abs().max())
+    if not error <= tolerance:
+        raise WrongOutputError(
+            f"ai3, {algorithm}: output differs by {error:.1e} of the largest, {tolerance:g} allowed"
+        )
+    return Forced(algorithm, "ai3", layers, layers, error, tolerance)
+
+
+# Explicit implementations. All take (images, weight, bias, *, stride, padding, dilation, groups) like F.conv2d,
+# and are differentiable.
+
+
+def onednn(images, weight, bias, *, stride, padding, dilation, groups):
+    """oneDNN's convolution, whatever the framework would have chosen."""
+    return torch.ops.aten.mkldnn_convolution(images, weight, bias, padding, stride, dilation, groups)
+
+
+def gemm(images, weight, bias, *, stride, padding, dilation, groups):
+    """im2col: the receptive field of every output pixel as a column in memory, then one matrix product."""
+    height, width = _output_size(images, weight, stride, padding, dilation)
+    columns = F.unfold(images, weight.shape[2:], dilation, padding, stride)
+    columns = columns.reshape(images.shape[0], groups, -1, height * width)
+    kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
+    result = (kernels @ columns).reshape(images.shape[0], -1, height, width)
+    return _biased(result, bias)
+
+
+def direct(images, weight, bias, *, stride, padding, dilation, groups):
+    """Sum over the kernel's taps of the shifted image times that tap; nothing is unfolded."""
+    height, width = _output_size(images, weight, stride, padding, dilation)
+    batch, out_channels = images.shape[0], weight.shape[0]
+    images = F.pad(images, (padding[1], padding[1], padding[0], padding[0]))
+    kernels = weight.reshape(groups, out_channels // groups, weight.shape[1], *weight.shape[2:])
+    result = images.new_zeros(batch, groups, out_channels // groups, height * width)
+    for row in range(weight.shape[2]):
+        for column in range(weight.shape[3]):
+            top, left = row * dilation[0], column * dilation[1]
+            shifted = images[:, :, top : top + (height - 1) * stride[0] + 1 : stride[0],
+                             left : left + (width - 1) * stride[1] + 1 : stride[1]]  # fmt: skip
+            result = result + kernels[..., row, column] @ shifted.reshape(batch, groups, -1, height * width)
+    return _biased(result.reshape(batch, out_channels, height, width), bias)
+
+
+def fft(images, weight, bias, *, stride, padding, dilation, groups):
+    """Product of the Fourier transforms of the padded image and the kernel (cross-correlation)."""
+    images = F.pad(images, (padding[1], padding[1], padding[0], padding[0]))
+    size = images.shape[2:]
+    spectrum = _spectral_product(torch.fft.rfft2(images.float()), weight, size)
+    full = torch.fft.irfft2(spectrum, s=size)
+    result = full[..., : size[0] - weight.shape[2] + 1, : size[1] - weight.shape[3] + 1]
+    return _biased(result.to(images.dtype), bias)
+
+
+def fft_tiling(images, weight, bias, *, stride, padding, dilation, groups):
+    """The same on overlapping tiles (overlap-save), so that transforms stay small."""
+    height, width = _output_size(images, weight, stride, padding, dilation)
+    rows, columns = (
+        max(min(FFT_TILE, outputs + k - 1), 2 * (k - 1), k)
+        for outputs, k in zip((height, width), weight.shape[2:], strict=True)
+    )
+    step_rows, step_columns = rows - weight.shape[2] + 1, columns - weight.shape[3] + 1
+    tiles_down, tiles_across = -(-height // step_rows), -(-width // step_columns)
+    bottom = (tiles_down - 1) * step_rows + rows - images.shape[2] - padding[0]
+    right = (tiles_across - 1) * step_columns + columns - images.shape[3] - padding[1]
+    images = F.pad(images, (padding[1], right, padding[0], bottom))
+    tiles = images.unfold(2, rows, step_rows).unfold(
+        3, columns, step_columns
+    )  # (b, c, down, across, rows, columns)
+    batch, channels = images.shape[:2]
+    tiles = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels, rows, columns)
+    spectrum = _spectral_product(torch.fft.rfft2(tiles.float()), weight, (rows, columns))
+    result = torch.fft.irfft2(spectrum, s=(rows, columns))[..., :step_rows, :step_columns]
+    result = result.reshape(batch, tiles_down, tiles_across, -1, step_rows, step_columns)
+    result = result.permute(0, 3, 1, 4, 2, 5).reshape(
+        batch, -1, tiles_down * step_rows, tiles_across * step_columns
+    )
+    return _biased(result[..., :height, :width].to(images.dtype), bias)
+
+
+def winograd(images, weight, bias, *, stride, padding, dilation, groups):
+    """Winograd F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308): 2x2 outputs of 4x4 tiles by 16 products each."""
+    height, width = _output_size(images, weight, stride, padding, dilation)
+    tiles_down, tiles_across = -(-height // 2), -(-width // 2)
+    bottom = 2 * tiles_down + 2 - images.shape[2] - padding[0]
+    right = 2 * tiles_across + 2 - images.shape[3] - padding[1]
+    images = F.pad(images, (padding[1], right, padding[0], bottom))
+    # Both sides of a transform at once, as one product with its Kronecker square: thousands of 4x4 products crawl.
+    transforms = (
+        images.new_tensor(matrix) for matrix in (_WINOGRAD_INPUT, _WINOGRAD_KERNEL, _WINOGRAD_OUTPUT)
+    )
+    to_tile, to_kernel, from_tile = (torch.kron(matrix, matrix) for matrix in transforms)
+    batch, channels = images.shape[:2]
+    tiles = images.unfold(2, 4, 2).unfold(3, 4, 2)  # (batch, channels, down, across, 4, 4)
+    tiles = (to_tile @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(16, -1)).reshape(16, channels, -1)
+    kernels = (to_kernel @ weight.permute(2, 3, 0, 1).reshape(9, -1)).reshape(16, -1, channels)
+    products = torch.bmm(kernels, tiles).reshape(16, -1)
+    result = (from_tile @ products).reshape(2, 2, -1, batch, tiles_down, tiles_across)
+    result = result.permute(3, 2, 4, 0, 5, 1).reshape(batch, -1, 2 * tiles_down, 2 * tiles_across)
+    return _biased(result[..., :height, :width], bias)
+
+
+_WINOGRAD_INPUT = [[1.0, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
+_WINOGRAD_KERNEL = [[1.0, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]
+_WINOGRAD_OUTPUT = [[1.0, 1, 1, 0], [0, 1, -1, -1]]
+
+EXPLICIT: dict[str, Callable[..., torch.Tensor]] = {
+    "direct": direct,
+    "gemm": gemm,
+    "fft": fft,
+    "fft tiling": fft_tiling,
+    "winograd": winograd,
+}
+"""Implementations on the processor by name."""
+
+
+def _spectral_product(images: torch.Tensor, weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    kernels = torch.fft.rfft2(weight.float(), s=size).conj()
+    # One matrix product per frequency.
+    product = images.permute(2, 3, 0, 1) @ kernels.permute(2, 3, 1, 0)
+    return product.permute(2, 3, 0, 1)
+
+
+def _output_size(images: Any, weight: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, int]:
+    height, width = (
+        (images.shape[2 + axis] + 2 * padding[axis] - dilation[axis] * (weight.shape[2 + axis] - 1) - 1)
+        // stride[axis]
+        + 1
+        for axis in range(2)
+    )
+    return height, width
+
+
+def _biased(result: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return result if bias is None else result + bias.view(1, -1, 1, 1)

@@ -1,0 +1,1 @@
+"""Writing down what a command or a measurement did while it runs."""

@@ -1,0 +1,474 @@
+"""Jobs on this machine and on a real, small Slurm: the same behaviour, whatever happens."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from perf_assets.measuring.engines.engine import (
+    EngineError,
+    Job,
+    JobFailedError,
+    State,
+    Status,
+    Watcher,
+    cancel_orphans,
+    run_job,
+)
+from perf_assets.measuring.engines.local import LocalEngine
+from perf_assets.measuring.engines.site import load_site
+from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
+from perf_assets_tests.support import ROOT
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with small_slurm(tmp_path_factory.mktemp("slurm")) as cluster:
+        before = dict(os.environ)
+        os.environ.update(cluster.environment)
+        yield cluster
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(params=["local", pytest.param("slurm", marks=needs_slurm)])
+def engine(request):
+    if request.param == "local":
+        return LocalEngine()
+    request.getfixturevalue("cluster")
+    return SlurmEngine(load_site())
+
+
+@pytest.fixture
+def slurm(cluster):
+    for device in ("l40s", "h100", "v100"):
+        cluster.set_node(device, "resume")
+    return SlurmEngine(load_site())
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from perf_assets.measuring.engines.engine import Job, run_job
+from perf_assets.measuring.engines.local import LocalEngine
+from perf_assets.measuring.engines.site import load_site
+from perf_assets.measuring.engines.slurm import SlurmEngine
+engine = LocalEngine() if sys.argv[1] == 'local' else SlurmEngine(load_site())
+run_job(engine, Job(sys.argv[2], sys.argv[4:], Path(sys.argv[3]), device='l40s'))
+"""
+
+
+class Log(Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.lines: list[str] = []
+        self.statuses: list[tuple[str, Status]] = []
+        super().__init__(self.lines.append, lambda job_id, status: self.statuses.append((job_id, status)))
+
+    @property
+    def job_ids(self) -> list[str]:
+        return list(dict.fromkeys(job_id for job_id, _ in self.statuses))
+
+
+def job(tmp_path, script: str, *arguments: str, name="pa-test-1", **options) -> Job:
+    return Job(
+        name, [sys.executable, "-u", "-c", script, *arguments], tmp_path / "work", device="l40s", **options
+    )
+
+
+def wait_for(condition, timeout_s=20.0):
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.02)
+
+
+class TestBothEngines:
+    def test_success_with_output_environment_and_host(self, engine, tmp_path):
+        log = Log()
+        script = (
+            "import os, sys; print('hello', os.environ['GREETING'], sys.argv[1]); sys.stdout.write('no end')"
+        )
+        status = run_job(
+            engine, job(tmp_path, script, "it's; $HOME", environment={"GREETING": "a 'b' $c"}), log
+        )
+        assert status.state is State.SUCCEEDED
+        assert status.host
+        assert log.lines == ["hello a 'b' $c it's; $HOME", "no end"]
+
+    def test_output_comes_while_the_job_runs(self, engine, tmp_path):
+        seen = []
+        watcher = Watcher(on_output=lambda line: seen.append((line, time.monotonic())))
+        run_job(
+            engine, job(tmp_path, "import time; print('first'); time.sleep(1.5); print('second')"), watcher
+        )
+        assert [line for line, _ in seen] == ["first", "second"]
+        assert seen[1][1] - seen[0][1] > 1.0
+
+    def test_command_that_fails(self, engine, tmp_path):
+        log = Log()
+        with pytest.raises(JobFailedError, match=r"exit code 7.*output\.txt") as caught:
+            run_job(engine, job(tmp_path, "import sys; print('so it goes'); sys.exit(7)"), log)
+        assert caught.value.status.state is State.FAILED
+        assert log.lines == ["so it goes"]
+        assert len(log.job_ids) == 1
+
+    def test_command_that_dies_by_a_signal(self, engine, tmp_path):
+        with pytest.raises(JobFailedError, match="signal 9"):
+            run_job(engine, job(tmp_path, "import os; os.kill(os.getpid(), 9)"))
+
+    def test_run_timeout_in_seconds(self, engine, tmp_path):
+        log = Log()
+        started = tmp_path / "started"
+        script = f"import time; open({str(started)!r}, 'w').close(); time.sleep(60)"
+        with pytest.raises(JobFailedError, match="ran more than 1 s"):
+            run_job(engine, job(tmp_path, script, run_timeout_s=1), log)
+        assert started.exists()
+        wait_for(lambda: engine.poll(log.job_ids[0], tmp_path / "work").state.is_final)
+
+    def test_interrupted_caller_leaves_nothing_behind(self, engine, tmp_path):
+        def interrupt(line):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_job(
+                engine,
+                job(tmp_path, "import time; print('go'); time.sleep(60)", name="pa-test-interrupted"),
+                Watcher(on_output=interrupt),
+            )
+        wait_for(lambda: engine.find("pa-test-interrupted") == [])
+
+    def test_finished_job_is_not_run_again(self, engine, tmp_path):
+        counter = tmp_path / "counter"
+        script = f"open({str(counter)!r}, 'a').write('x')"
+        for _ in range(2):
+            assert run_job(engine, job(tmp_path, script)).state is State.SUCCEEDED
+        assert counter.read_text() == "x"
+
+    def test_running_job_is_attached_to(self, engine, tmp_path):
+        """The caller is killed; the next one with the same folder follows the job it left."""
+        counter, gate = tmp_path / "counter", tmp_path / "gate"
+        script = f"""
+import os, time
+open({str(counter)!r}, 'a').write('x'); print('waiting')
+while not os.path.exists({str(gate)!r}): time.sleep(0.05)
+print('done')
+"""
+        the_job = job(tmp_path, script, name="pa-test-attach")
+        caller = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                CALLER,
+                engine.name,
+                the_job.name,
+                str(the_job.work_dir),
+                *the_job.command,
+            ]
+        )
+        wait_for(counter.exists)
+        caller.send_signal(signal.SIGKILL)
+        caller.wait()
+        assert [name for _, name in engine.find("pa-test-attach")] == ["pa-test-attach"]
+        gate.touch()
+        log = Log()
+        assert run_job(engine, the_job, log).state is State.SUCCEEDED
+        assert counter.read_text() == "x"
+        assert log.lines[-1] == "done"
+
+    def test_orphans_are_found_and_cancelled(self, engine, tmp_path):
+        for owner in ("dead", "living"):
+            folder = tmp_path / owner
+            folder.mkdir()
+            device = "l40s" if owner == "dead" else "h100"
+            engine.submit(Job(f"pa-orphan-{owner}", ["sleep", "60"], folder, device=device))
+        wait_for(lambda: len(engine.find("pa-orphan-")) == 2)
+        assert cancel_orphans(engine, "pa-orphan-", lambda owner: owner == "living") == ["pa-orphan-dead"]
+        wait_for(lambda: [name for _, name in engine.find("pa-orphan-")] == ["pa-orphan-living"])
+        cancel_orphans(engine, "pa-orphan-", lambda owner: False)
+        wait_for(lambda: engine.find("pa-orphan-") == [])
+
+    def test_names_are_checked(self, engine, tmp_path):
+        with pytest.raises(ValueError, match="no job name"):
+            run_job(engine, job(tmp_path, "pass", name="two words; rm"))
+
+
+def test_local_job_that_has_ended_before_anybody_looks(tmp_path):
+    """Its process is gone, and with it the start time that tells its pid from a recycled one."""
+    engine = LocalEngine()
+    (tmp_path / "exit_code").write_text("5\n")
+    assert engine.poll("999999999-", tmp_path) == Status(State.FAILED, exit_code=5, host=os.uname().nodename)
+    for number in range(30):
+        run_job(engine, Job(f"pa-short-{number}", ["true"], tmp_path / str(number)))
+
+
+def test_local_command_that_is_not_there(tmp_path):
+    with pytest.raises(JobFailedError, match="exit code 127"):
+        run_job(LocalEngine(), Job("pa-absent", ["/no/such/program"], tmp_path / "work"))
+
+
+@needs_slurm
+class TestSlurm:
+    def test_job_runs_on_a_node_with_its_device(self, slurm, tmp_path):
+        log = Log()
+        script = "import os; print(os.environ['SLURMD_NODENAME'], os.environ['CUDA_VISIBLE_DEVICES'])"
+        the_job = Job("pa-h100", [sys.executable, "-c", script], tmp_path / "work", device="h100")
+        status = run_job(slurm, the_job, log)
+        assert log.lines == ["h100-0 0"]
+        assert status.host == "h100-0"
+        assert [status.state for _, status in log.statuses][-1] is State.SUCCEEDED
+
+    def test_one_device_runs_one_job_at_a_time(self, slurm, tmp_path):
+        spans = []
+        script = "import time; print(time.time()); time.sleep(1); print(time.time())"
+
+        def run(number):
+            log = Log()
+            run_job(
+                slurm,
+                Job(
+                    f"pa-gres-{number}", [sys.executable, "-c", script], tmp_path / str(number), device="v100"
+                ),
+                log,
+            )
+            spans.append(tuple(map(float, log.lines)))
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        spans.sort()
+        assert len(spans) == 3
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+
+    def test_node_lost_in_mid_run_means_a_second_job(self, slurm, cluster, tmp_path):
+        log = Log()
+        counter = tmp_path / "counter"
+        script = f"""
+import os, time
+open({str(counter)!r}, 'a').write('x')
+if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
+"""
+
+        def fail_node():
+            wait_for(counter.exists)
+            cluster.set_node("l40s", "down")
+
+        thread = threading.Thread(target=fail_node)
+        thread.start()
+        status = run_job(slurm, job(tmp_path, script), log)
+        thread.join()
+        assert status.state is State.SUCCEEDED
+        assert counter.read_text() == "xx"
+        assert len(log.job_ids) == 2
+        assert any("lost with its node" in line for line in log.lines)
+
+    def test_lost_too_often(self, slurm, cluster, tmp_path):
+        counter = tmp_path / "counter"
+        script = f"import time; open({str(counter)!r}, 'a').write('x'); time.sleep(60)"
+        stop = threading.Event()
+
+        def fail_nodes():
+            seen = 0
+            while not stop.wait(0.05):
+                size = counter.stat().st_size if counter.exists() else 0
+                if size > seen:
+                    seen = size
+                    cluster.set_node("l40s", "down")
+
+        thread = threading.Thread(target=fail_nodes)
+        thread.start()
+        with pytest.raises(JobFailedError) as caught:
+            run_job(slurm, job(tmp_path, script), lost_retries=1)
+        stop.set()
+        thread.join()
+        assert caught.value.status.state is State.LOST
+        assert counter.read_text() == "xx"
+
+    def test_queue_timeout_on_a_drained_node(self, slurm, cluster, tmp_path):
+        cluster.set_node("l40s", "drain")
+        with pytest.raises(JobFailedError, match="in the queue"):
+            run_job(slurm, job(tmp_path, "pass", name="pa-queue", queue_timeout_s=2))
+        wait_for(lambda: "pa-queue" not in cluster.queue())
+
+    def test_cancelled_by_others(self, slurm, cluster, tmp_path):
+        log = Log()
+        watcher = Watcher(
+            on_output=lambda line: cluster.run("scancel", "--name=pa-cancel"),
+            on_status=log.on_status,
+        )
+        with pytest.raises(JobFailedError) as caught:
+            run_job(
+                slurm, job(tmp_path, "import time; print('go'); time.sleep(60)", name="pa-cancel"), watcher
+            )
+        assert caught.value.status.state is State.CANCELLED
+        assert len(log.job_ids) == 1
+
+    def test_second_start_after_its_end_repeats_the_exit_code(self, slurm, tmp_path):
+        again = job(tmp_path, "open('ran', 'w')")
+        again.work_dir.mkdir()
+        (again.work_dir / "exit_code").write_text("3\n")
+        job_id = slurm.submit(again)
+        wait_for(lambda: slurm.poll(job_id, again.work_dir).state.is_final)
+        assert slurm.poll(job_id, again.work_dir).exit_code == 3
+        assert not (again.work_dir / "ran").exists()
+
+    def test_forgotten_job_is_known_by_its_exit_code(self, slurm, tmp_path):
+        (tmp_path / "exit_code").write_text("3\n")
+        assert slurm.poll("999999", tmp_path) == Status(State.FAILED, exit_code=3)
+        (tmp_path / "exit_code").unlink()
+        assert slurm.poll("999999", tmp_path).state is State.LOST
+
+    def test_number_given_to_another_job(self, slurm, tmp_path):
+        another = job(tmp_path, "pass")
+        another.work_dir.mkdir()
+        job_id = slurm.submit(another)
+        (tmp_path / "exit_code").write_text("3\n")
+        assert slurm.poll(job_id, tmp_path) == Status(State.FAILED, exit_code=3)
+        wait_for(lambda: slurm.poll(job_id, another.work_dir).state is State.SUCCEEDED)
+
+    @pytest.mark.parametrize(
+        ("device", "message"),
+        [
+            ("tpu", "sinfo -o"),
+            ("elsewhere", "partition of"),
+            ("greedy", "check gres"),
+            ("absent", r"no device 'absent'.*h100, l40s"),
+            (None, "names no device"),
+        ],
+    )
+    def test_refusals_say_what_to_change(self, slurm, tmp_path, device, message):
+        with pytest.raises(EngineError, match=message):
+            run_job(slurm, Job("pa-refused", ["true"], tmp_path / "work", device=device))
+
+    def test_nodes_are_listed(self, slurm):
+        listed = {(name, features, gres) for name, _, features, gres in slurm.nodes()}
+        assert ("l40s-0", "l40s", "gpu:l40s:1") in listed
+
+
+@needs_slurm
+@pytest.mark.parametrize("waits_s", [0, 3], ids=["at_once", "after_waiting"])
+def test_controller_killed_for_8_s_in_mid_job(tmp_path, tmp_path_factory, monkeypatch, waits_s):
+    """Of a job that waited for its device, the controller remembers only that it waits; other jobs it forgets."""
+    begun = tmp_path / "begun"
+    script = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(4); print('through')"
+    (tmp_path / "before").mkdir()
+    # A cluster of its own: numbers that are given out again would mix up other tests' jobs.
+    with small_slurm(tmp_path_factory.mktemp("slurm")) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        slurm = SlurmEngine(load_site())
+        slurm.submit(Job("pa-before", ["sleep", str(waits_s)], tmp_path / "before", device="l40s"))
+
+        def restart():
+            wait_for(begun.exists)
+            cluster.kill_controller()
+            time.sleep(8)
+            cluster.start_controller()
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        log = Log()
+        status = run_job(slurm, job(tmp_path, script), log)
+        thread.join()
+    assert status.state is State.SUCCEEDED
+    assert log.lines == ["through"]
+    assert len(log.job_ids) == 1
+
+
+def test_slurm_is_not_installed(tmp_path, monkeypatch):
+    site = tmp_path / "cluster.toml"
+    site.write_text("[devices.l40s]\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="sbatch is not installed"):
+        run_job(SlurmEngine(load_site(site)), job(tmp_path, "pass"))
+
+
+class TestSite:
+    def test_defaults_and_setup(self, tmp_path):
+        path = tmp_path / "cluster.toml"
+        path.write_text(
+            '[defaults]\nsetup = ["module load a"]\nmemory_gib = 8\n[devices.l40s]\nsetup = ["module load b"]\n'
+            'constraint = "gpul40s"\n'
+        )
+        nodes = load_site(path).nodes_of("l40s")
+        assert nodes.setup == ("module load a", "module load b")
+        assert (nodes.constraint, nodes.memory_gib, nodes.gres) == ("gpul40s", 8, "gpu:1")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("[devices.l40s]\nfeature = 'x'\n", "no setting feature"), ("[devices", "cluster.toml")],
+    )
+    def test_errors_name_file_and_key(self, tmp_path, text, message):
+        path = tmp_path / "cluster.toml"
+        path.write_text(text)
+        with pytest.raises(EngineError, match=message):
+            load_site(path)
+
+    def test_missing_file_names_the_example(self, tmp_path):
+        with pytest.raises(EngineError, match=r"cluster\.example\.toml"):
+            load_site(tmp_path / "cluster.toml")
+
+    def test_shipped_example_is_valid(self):
+        site = load_site(ROOT / "cluster.example.toml")
+        assert site.nodes_of("l40s").constraint == "gpul40s"
+
+
+class TestNodeWithoutDagsterAndDuckdb:
+    """A virtual environment as a node may have it: torch and what it needs, none of the rest."""
+
+    ABSENT = ("dagster", "duckdb", "pyarrow", "pandas", "click", "rich", "matplotlib", "sqlalchemy", "grpc")
+
+    @pytest.fixture(scope="class")
+    def python(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("node")
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        (own,) = folder.glob("lib/python*/site-packages")
+        for entry in Path(sysconfig.get_path("purelib")).iterdir():
+            if not entry.name.lower().startswith((*self.ABSENT, "_duckdb", "__editable__", "_perf_assets")):
+                (own / entry.name).symlink_to(entry)
+        for path in own.glob("*perf_assets*"):
+            path.unlink()
+        (own / "project.pth").write_text(f"{ROOT}\n")
+        return folder / "bin" / "python"
+
+    def run(self, python, *arguments):
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return subprocess.run(
+            [python, *arguments], capture_output=True, text=True, check=False, env=environment
+        )
+
+    def test_they_are_absent(self, python):
+        for name in ("dagster", "duckdb", "pyarrow", "pandas"):
+            assert self.run(python, "-c", f"import {name}").returncode == 1, name
+
+    def test_engines_import_and_run(self, python, tmp_path):
+        done = self.run(python, "-c", CALLER, "local", "pa-node", str(tmp_path / "work"), "true")
+        assert done.returncode == 0, done.stderr
+
+    def test_payload_measures(self, python, tmp_path):
+        spec = tmp_path / "spec.json"
+        spec.write_text(json.dumps({"network": "lenet5", "passes": ["latency", "layers"]}))
+        done = self.run(
+            python,
+            "-m",
+            "perf_assets.measuring.profiling",
+            "--spec",
+            str(spec),
+            "--out",
+            str(tmp_path / "out"),
+        )
+        assert done.returncode == 0, done.stderr
+        (log,) = (tmp_path / "out").glob("*.jsonl")
+        assert json.loads(log.read_text().splitlines()[-1])["status"] == "ok"

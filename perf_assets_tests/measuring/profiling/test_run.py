@@ -1,0 +1,152 @@
+"""Whole runs on the processor: what the log holds, and that every way to end is a result."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from perf_assets.measuring.networks import pruning
+from perf_assets.measuring.profiling import run
+from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec, read_spec
+from perf_assets.measuring.recording.log import read_log
+
+SHORT = {"max_time_s": 0.4, "warmup_max_s": 0.4, "min_time_s": 0.05}
+LENET = ProfileSpec("lenet5", protocol=SHORT, passes=("latency",), skip_predicted_oom=False)
+
+
+def profiled(tmp_path, **changes):
+    path, result = run.profile(dataclasses.replace(LENET, **changes), tmp_path)
+    log = read_log(path)
+    assert log["rejected"] == []
+    assert log["result"].items() >= {k: v for k, v in result.items() if k != "traceback"}.items()
+    return log
+
+
+def test_command_line_measures_everything(tmp_path):
+    spec = {"network": "lenet5", "batch_size": 4, "protocol": SHORT, "device_label": "this machine"}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    command = [
+        sys.executable,
+        "-m",
+        "perf_assets.measuring.profiling",
+        "--spec",
+        str(tmp_path / "spec.json"),
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    log = read_log(done.stdout.splitlines()[0])
+    assert "lenet5-inference-guess-b4-float32-this machine: ok" in done.stdout
+    assert log["header"]["spec"]["batch_size"] == 4
+    lines, result = log["lines"], log["result"]
+    hot = [row["latency_ms"] for row in lines["sample"] if row["cache"] == "hot"]
+    assert result["latency_ms"] == pytest.approx(float(torch.tensor(hot, dtype=torch.float64).quantile(0.5)))
+    assert result["latency_low_ms"] <= result["latency_ms"] <= result["latency_high_ms"]
+    assert result["throughput_per_s"] == pytest.approx(4000 / result["latency_ms"])
+    assert result["verdict"] in ("stable", "unstable", "contended", "too_short")
+    assert len([row for row in lines["sample"] if row["cache"] == "cold"]) == run.COLD_BLOCKS
+    assert lines["model"][0]["macs"] == result["macs"]
+    assert lines["model"][0]["estimated_peak_mib"] > 0
+    assert [row["layer"] for row in lines["layer"]][:3] == ["features.0", "features.1", "features.2"]
+    assert lines["memory"][0]["process_rss_mib"] >= lines["memory"][0]["process_rss_before_mib"] * 0.9
+    assert lines["memory"][0]["memory_allocated_mib"] is None
+    assert {row["source"] for row in lines["counter"]} >= {"getrusage"}
+    energy = lines["energy"][0]
+    assert (energy["energy_j"] is None) == bool(energy["energy_reason"])
+    assert next(iter(lines)) == "header"
+    assert list(lines)[-1] == "result"
+
+
+def test_training_counts_its_phases_and_changes_with_the_stage(tmp_path):
+    log = profiled(tmp_path, stage="training", batch_size=8)
+    assert log["status"] == "ok"
+    assert [row["phase"] for row in log["lines"]["phase"]] == ["forward", "backward", "optimizer"]
+    assert all(row["latency_ms"] > 0 for row in log["lines"]["phase"])
+
+
+def test_pruned_models_are_measured_by_their_directory(tmp_path):
+    pruned = pruning.create(tmp_path / "m", "lenet5", "structured_magnitude", 0.5)
+    changes = {
+        "pruned_model": str(tmp_path / "m"),
+        "pruning_method": "structured_magnitude",
+        "pruning_ratio": 0.5,
+    }
+    log = profiled(tmp_path, **changes)
+    assert log["result"]["params"] == pruned["params"]
+    assert log["result"]["architecture_key"] == pruned["architecture_key"]
+    assert log["lines"]["model"][0]["pruned"]["engine"] == "torch_pruning"
+    other = profiled(tmp_path, **changes, network="resnet18")
+    assert (other["status"], "is a pruned lenet5" in other["result"]["reason"]) == ("failed", True)
+
+
+def test_running_out_of_memory_is_a_result(tmp_path):
+    log = profiled(tmp_path, batch_size=20_000, memory_limit_mib=64)
+    assert log["status"] == "oom"
+    assert "allocate" in log["result"]["reason"]
+    assert torch.zeros(40_000_000).sum() == 0  # the limit went with the run
+
+
+def test_what_will_not_fit_is_not_tried(tmp_path):
+    log = profiled(tmp_path, batch_size=4096, memory_budget_mib=64, skip_predicted_oom=True)
+    assert log["status"] == "predicted_oom"
+    assert "64 MiB to be had" in log["result"]["reason"]
+    assert log["lines"]["model"][0]["estimated_peak_mib"] > 64
+    assert "sample" not in log["lines"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        ({"algorithm": "winograd"}, "unsupported", "Winograd is for 3x3 kernels, this one is 5x5"),
+        ({"algorithm": "implicit gemm"}, "unsupported", "exists in cuDNN only"),
+        ({"input_size": 20}, "failed", "[400, 120]"),
+        ({"network": "lenet6"}, "failed", "unknown network 'lenet6'"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(tmp_path, changes, status, reason):
+    log = profiled(tmp_path, **changes)
+    assert log["status"] == status
+    assert reason in log["result"]["reason"]
+
+
+def test_forced_algorithm_stands_in_the_log(tmp_path):
+    line = profiled(tmp_path, algorithm="gemm")["lines"]["algorithm"][0]
+    assert (line["algorithm"], line["provider"], line["layers_forced"]) == ("gemm", "explicit", 2)
+    assert line["largest_error"] <= line["tolerance"]
+
+
+def test_specs_are_checked_at_once(tmp_path):
+    for wrong, cure in (
+        ({"networks": "x"}, "unknown field"),
+        ({}, "'network' is missing"),
+        ({"network": "lenet5", "stage": "test"}, "use one of inference, training"),
+        ({"network": "lenet5", "batch_size": 0}, "above 0"),
+        ({"network": "lenet5", "protocol": {"blocks": 3}}, "unknown protocol setting"),
+        ({"network": "lenet5", "passes": ["speed"]}, "use one of latency"),
+    ):
+        with pytest.raises(ValueError, match=cure):
+            parse_spec(wrong)
+    (tmp_path / "s.json").write_text("{")
+    with pytest.raises(ValueError, match="not JSON"):
+        read_spec(tmp_path / "s.json")
+    with pytest.raises(ValueError, match=r"use cpu, or look at CUDA_VISIBLE_DEVICES|only cpu and cuda"):
+        run.profile(dataclasses.replace(LENET, device="xpu"), tmp_path)
+
+
+def test_key_is_that_of_the_question():
+    assert dataclasses.replace(LENET, sweep="a", passes=("latency", "memory")).key == LENET.key
+    keys = {dataclasses.replace(LENET, **change).key for change in (
+        {"batch_size": 2}, {"stage": "training"}, {"algorithm": "gemm"}, {"pruning_ratio": 0.5}, {"device": "cuda"})}  # fmt: skip
+    assert len(keys | {LENET.key}) == 6
+    assert parse_spec(json.loads(json.dumps(LENET.to_json()))) == LENET
+
+
+def test_payload_needs_neither_dagster_nor_duckdb():
+    code = (
+        "import sys, perf_assets.measuring.profiling.run, perf_assets.measuring.sweeps.grid, perf_assets.analysis.comparisons.paired;"
+        "assert not {'dagster', 'duckdb', 'pandas', 'pyarrow', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

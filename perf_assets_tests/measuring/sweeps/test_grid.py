@@ -1,0 +1,179 @@
+"""Sweeps of a tiny network on the processor: order, resumption after a kill, exclusion, gates and budget."""
+
+import dataclasses
+import datetime
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from perf_assets.measuring.recording.log import LogWriter, read_log
+from perf_assets.measuring.sweeps import grid
+from perf_assets.measuring.sweeps.grid import parse_sweep, read_sweep, run_sweep
+
+FIELDS = {
+    "name": "tiny",
+    "networks": ["lenet5"],
+    "vary": "batch_size",
+    "smallest": 1,
+    "largest": 3,
+    "seed": 4,
+    "options": {
+        "passes": ["latency"],
+        "skip_predicted_oom": False,
+        "protocol": {"max_time_s": 0.3, "warmup_max_s": 0.2, "min_time_s": 0.05},
+    },
+}
+
+SWEEP = """
+import json, sys
+from perf_assets.measuring.sweeps.grid import parse_sweep, run_sweep, write_progress
+sweep = parse_sweep(json.loads(sys.argv[1]))
+run_sweep(sweep, "quick", sys.argv[2], on_progress=write_progress(sys.argv[2] + "/status.json", sweep, "quick"))
+"""
+
+
+def start_sweep(out, fields):
+    return subprocess.Popen([sys.executable, "-c", SWEEP, json.dumps(fields), str(out)])
+
+
+def spans(*folders):
+    """Begin and end of every run, from the logs."""
+    found = []
+    for path in itertools.chain(*(folder.glob("*.jsonl") for folder in folders)):
+        log = read_log(path)
+        begin = datetime.datetime.fromisoformat(log["header"]["started_at"]).timestamp()
+        found.append((begin, begin + max(row["at_s"] for rows in log["lines"].values() for row in rows)))
+    return sorted(found)
+
+
+def test_killed_sweep_loses_one_point_and_finishes_when_started_again(tmp_path):
+    out = tmp_path / "out"
+    fields = {**FIELDS, "largest": 2}
+    process = start_sweep(out, fields)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (
+        len(grid.measured(out)) == 2 and "ok" in grid.measured(out).values()
+    ):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    status = json.loads((out / "status.json").read_text())
+    assert (status["done"], status["total"], status["sweep"]) == (1, 2, "tiny")
+    before = grid.measured(out)
+    assert sorted(before.values()) == ["incomplete", "ok"]
+    report = run_sweep(parse_sweep(fields), "quick", out).points
+    assert {name: len(names) for name, names in report.items()} == {"known": 1, "ok": 1}
+    assert list(grid.measured(out).values()) == ["ok"] * 2
+    assert run_sweep(parse_sweep(fields), "quick", out).points.keys() == {"known"}
+    # The killed sweep left no process behind that went on measuring.
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans(out)))
+
+
+def test_two_sweeps_never_overlap_on_one_device(tmp_path):
+    fields = {**FIELDS, "largest": 2}
+    processes = [start_sweep(tmp_path / name, fields) for name in ("a", "b")]
+    assert [process.wait(180) for process in processes] == [0, 0]
+    found = spans(tmp_path / "a", tmp_path / "b")
+    assert len(found) == 4
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(found))
+
+
+def test_sizes_above_one_that_ran_out_of_memory_are_skipped(tmp_path):
+    options = {**FIELDS["options"], "memory_limit_mib": 64}
+    fields = {**FIELDS, "smallest": 20_000, "largest": 20_001, "options": options}
+    by_seed = (parse_sweep({**fields, "seed": seed}) for seed in itertools.count())
+    sweep = next(s for s in by_seed if grid.points(s, "quick")[0].batch_size == 20_000)
+    report = run_sweep(sweep, "quick", tmp_path).points
+    assert {name: len(names) for name, names in report.items()} == {"oom": 1, "skipped": 1}
+    assert run_sweep(sweep, "quick", tmp_path).points.keys() == {"known", "skipped"}
+
+
+def test_order_is_random_but_the_same_for_the_same_seed():
+    sweep = parse_sweep(
+        {**FIELDS, "largest": 500, "networks": ["lenet5", "resnet18"], "stages": ["inference", "training"]}
+    )
+    order = [spec.key for spec in grid.points(sweep, "quick")]
+    assert len(set(order)) == len(order) == 40
+    assert order == [spec.key for spec in grid.points(sweep, "quick")]
+    other = [spec.key for spec in grid.points(dataclasses.replace(sweep, seed=5), "quick")]
+    assert sorted(other) == sorted(order)
+    assert other != order
+
+
+def test_sizes_of_the_stages():
+    wide = parse_sweep({**FIELDS, "vary": "input_size", "smallest": 224, "largest": 512})
+    assert grid.sizes(wide, "sanity") == [224]
+    assert grid.sizes(wide, "quick") == [224, 256, 288, 320, 352, 384, 416, 448, 480, 512]
+    assert len(grid.sizes(wide, "full")) == 100
+    batches = parse_sweep({**FIELDS, "largest": 512})
+    assert grid.sizes(batches, "quick") == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert grid.sizes(parse_sweep(FIELDS), "full") == [1, 2, 3]
+
+
+def test_full_sweep_waits_for_sanity(tmp_path):
+    sweep = parse_sweep({**FIELDS, "algorithms": ["guess", "gemm"]})
+    assert {n: len(p) for n, p in run_sweep(sweep, "full", tmp_path).points.items()} == {"refused": 6}
+    sanity = {spec.algorithm: spec.key for spec in grid.points(sweep, "sanity")}
+    everything = {spec.key: "ok" for spec in grid.points(sweep, "full")} | {sanity["gemm"]: "unsupported"}
+    report = run_sweep(sweep, "full", tmp_path, known=everything).points
+    assert {name: len(names) for name, names in report.items()} == {"refused": 3, "known": 3}
+    assert all("-gemm-" in name for name in report["refused"])
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def write_log(folder, spec, latency_ms):
+    header = {"spec": spec.to_json(), "key": spec.key}
+    with LogWriter(folder / f"{spec.key}.jsonl", header) as log:
+        log.write("result", status="ok", latency_ms=latency_ms)
+
+
+def test_budget_stops_when_sizes_are_known_well_enough(tmp_path):
+    fields = {**FIELDS, "largest": 512, "budget": {"target": 0.05}}
+    sweep = parse_sweep(fields)
+    full = grid.points(sweep, "full")
+    for spec in sorted(full, key=lambda spec: spec.batch_size)[:: len(full) // 5]:
+        write_log(tmp_path, spec, 0.2 + 0.05 * spec.batch_size)
+    report = run_sweep(sweep, "full", tmp_path).points
+    assert {name: len(names) for name, names in report.items()} == {"known": 6, "budget": len(full) - 6}
+    spent = parse_sweep({**fields, "budget": {"points": 6, "target": 0.0}})
+    assert run_sweep(spent, "full", tmp_path).points.keys() == {"known", "budget"}
+
+
+def test_uncertainty_is_largest_far_from_what_was_measured():
+    known = [1, 2, 4, 8]
+    half_widths = grid.half_widths_of_prediction(known, [1.0, 1.7, 3.6, 6.1], [2, 8, 64, 512])
+    assert half_widths[0] < half_widths[2] < half_widths[3]
+    known += [512]
+    closer = grid.half_widths_of_prediction(known, [1.0, 1.7, 3.6, 6.1, 400.0], [2, 8, 64, 512])
+    assert closer[3] < half_widths[3]
+
+
+def test_declarations_are_checked_before_anything_runs(tmp_path):
+    for change, cure in (
+        ({"vary": "depth"}, "vary is batch_size or input_size"),
+        ({"smallest": 9}, "sizes from 9 to 3 are none"),
+        ({"stages": ["test"]}, "use one of inference, training"),
+        ({"options": {"pases": []}}, "unknown field"),
+        ({"gpus": 2}, "unknown"),
+        ({"budget": {"runs": 1}}, "use points and target"),
+    ):
+        with pytest.raises(ValueError, match=cure):
+            parse_sweep({**FIELDS, **change})
+    (tmp_path / "s.toml").write_text("name = ")
+    with pytest.raises(ValueError, match="not TOML"):
+        read_sweep(tmp_path / "s.toml")
+
+
+def test_the_documented_example_is_a_sweep(tmp_path):
+    example = grid.__doc__.split("::\n\n")[1].split("\nIts stages")[0]
+    (tmp_path / "s.toml").write_text("\n".join(line[4:] for line in example.splitlines()))
+    sweep = read_sweep(tmp_path / "s.toml")
+    found = grid.points(sweep, "quick")
+    assert len(found) == 2 * 2 * 2 * 2 * len(grid.sizes(sweep, "quick"))
+    pruned = next(spec for spec in found if spec.pruning_method)
+    assert pruned.pruned_model == f"pruned_models/{pruned.network}-structured_magnitude-0.50-seed0"
