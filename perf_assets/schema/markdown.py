@@ -9,7 +9,7 @@ def tables_markdown() -> str:
     """``docs/tables.md``: every table and view with its columns."""
     parts = [
         "# Tables of perf.duckdb\n",
-        "Printed from `perf_assets/schema.py` by `make docs`. Absent values are NULL; times are UTC.\n",
+        "Printed from `perf_assets/schema/` by `make docs`. Absent values are NULL; times are UTC.\n",
     ]
     for table in [*TABLES.values(), *VIEWS.values()]:
         kind = " (view)" if table.name in VIEWS else ""

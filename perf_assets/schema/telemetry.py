@@ -1,0 +1,57 @@
+"""What pollers of devices measured. Columns with unit and meaning; no code."""
+
+from perf_assets.schema.columns import (
+    FILE_ID,
+    LABELS,
+    METRICS,
+    TEXT,
+    TIME,
+    Column,
+    count,
+    number,
+    table,
+    text,
+)
+
+CLEANED_TELEMETRY = table(
+    "cleaned_telemetry",
+    "One device at one poll.",
+    FILE_ID,
+    Column("run_id", TEXT, "", "the run, where it is known"),
+    count("line_number", "the line of the file it stands on"),
+    text("device_id", "bus id, module number or index as the tool prints it"),
+    text("device_name", "product name"),
+    text("host", "machine, where the log says it"),
+    count("session", "polling session in this file, from 0; a hole of more than 60 s starts a new one"),
+    Column("polled_at", TIME, "UTC", "when the device was read"),
+    text("time_source", "utc, the zone that a local time was read in, or how it was inferred"),
+    number("utilization_pct", "%", "compute utilization"),
+    number("memory_utilization_pct", "%", "memory controller utilization"),
+    number("power_w", "W", "power draw"),
+    number("power_limit_w", "W", "power limit"),
+    number("memory_used_mib", "MiB", "device memory in use"),
+    number("memory_total_mib", "MiB", "device memory in all"),
+    number("temperature_c", "degC", "device temperature"),
+    number("sm_clock_mhz", "MHz", "compute clock"),
+    number("memory_clock_mhz", "MHz", "memory clock"),
+    Column("metrics", METRICS, "", "every other number of the poll, by the tool's own name and unit"),
+    Column("labels", LABELS, "", "every other text of the poll, by the tool's own name"),
+)
+
+TELEMETRY_SESSIONS = table(
+    "telemetry_sessions",
+    "One device in one session of one poll log (a hole of more than 60 s starts a new session).",
+    FILE_ID,
+    text("device_id", "the device"),
+    text("device_name", "product name"),
+    count("session", "from 0"),
+    Column("started_at", TIME, "UTC", "first poll"),
+    Column("ended_at", TIME, "UTC", "last poll"),
+    count("samples", "polls"),
+    number("energy_j", "J", "trapezoid over the device's own time stamps"),
+    number("mean_power_w", "W", "mean of the polls"),
+    number("max_power_w", "W", "largest poll"),
+    number("mean_utilization_pct", "%", "mean of the polls"),
+    number("max_memory_mib", "MiB", "largest memory in use"),
+    key=("file_id", "device_id", "session"),
+)
