@@ -11,11 +11,10 @@ it is interrupted; running it twice, or with the drops in another order, gives t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from perf_assets.intake.drops import raw
 from perf_assets.intake.drops.ledger import INGESTED, REJECTED, UNSUPPORTED, Entry, Ledger
@@ -23,9 +22,8 @@ from perf_assets.intake.drops.scan import Drop, is_settled, lies_in, scan, settl
 from perf_assets.intake.parsing import registry
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Source, UnreadableSourceError
-from perf_assets.store.computed import write_computed
 from perf_assets.store.parts import BatchWriter, next_batch, remove_unnamed
-from perf_assets.store.publish import Publication, publish
+from perf_assets.store.publish import Contents, Publication, publish
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.settings import local_timezone
@@ -84,7 +82,7 @@ def ingest(
         ledger, report = _begin(paths), IngestReport()
         _take_in(paths, ledger, report, progress, places)
         _read_pending(paths, ledger, report, progress)
-        report.publication = publish(paths, ledger)
+        report.publication = _publish(paths, ledger)
         return report
 
 
@@ -96,19 +94,19 @@ def rebuild(paths: DataPaths, progress: Progress | None = None) -> IngestReport:
         for entry in ledger.primaries().values():
             entry.read_as = None
         _read_pending(paths, ledger, report, progress)
-        report.publication = publish(paths, ledger, from_scratch=True)
+        report.publication = _publish(paths, ledger, from_scratch=True)
         return report
 
 
-def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> Publication:
-    """Replace the rows of computed tables and publish them; pending drops stay pending.
-
-    Raises:
-        ValueError: see :func:`perf_assets.store.computed.write_computed`.
-    """
-    with exclusive(paths.lock):
-        write_computed(paths, tables)
-        return publish(paths, Ledger.load(paths.ledger))
+def _publish(paths: DataPaths, ledger: Ledger, *, from_scratch: bool = False) -> Publication:
+    """Publish what the saved ledger says."""
+    loaded = {
+        (entry.file_id, entry.batch): entry.format in registry.LINKED_FORMATS
+        for entry in ledger.primaries().values()
+        if entry.status == INGESTED and entry.batch is not None
+    }
+    linked = frozenset(pair for pair, is_linked in loaded.items() if is_linked)
+    return publish(paths, Contents(paths.ledger, frozenset(loaded), linked), from_scratch=from_scratch)
 
 
 def _begin(paths: DataPaths) -> Ledger:

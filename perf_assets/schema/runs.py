@@ -27,7 +27,12 @@ CLEANED_RUNS = table(
     text("model", "network or served model"),
     text("dataset", "data the run read"),
     text("host", "machine or platform"),
-    text("device", "accelerator (or CPU) it ran on"),
+    text(
+        "device",
+        "accelerator (or CPU) it ran on, by one normalised short name: see schema/device_catalog.toml",
+    ),
+    text("device_raw", "what the log called it"),
+    text("device_kind", "cpu, gpu, hpu or soc"),
     count("device_count", "devices used"),
     count("world_size", "ranks"),
     count("batch_size", "samples per step"),
@@ -42,8 +47,9 @@ CLEANED_RUNS = table(
     Column("started_at", TIME, "UTC", "first time stamp of the run"),
     number("duration_s", "s", "from first to last time stamp, or the total that the tool prints"),
     number(
-        "latency_ms", "ms", "time of one step, inference or request (mean, or median where config says so)"
+        "latency_ms", "ms", "time of one step, inference or request; which statistic, says latency_statistic"
     ),
+    text("latency_statistic", "mean, median, or from_throughput (its inverse)"),
     number("latency_std_ms", "ms", "standard deviation of that"),
     number("throughput_per_s", "1/s", "samples, requests or events per second"),
     number("memory_allocated_mib", "MiB", "peak allocated by the framework"),
@@ -51,7 +57,15 @@ CLEANED_RUNS = table(
     number("memory_used_mib", "MiB", "peak used on the device or system"),
     number("process_rss_mib", "MiB", "peak resident set of the process"),
     number("mean_power_w", "W", "mean power"),
-    number("energy_j", "J", "energy of the run, or per inference where config says so"),
+    number("energy_j", "J", "energy of what energy_basis says"),
+    text("energy_basis", "what energy_j is the energy of: run, step, inference, request, token or epoch"),
+    number("power_limit_w", "W", "power limit of the device during the run"),
+    text("precision", "number format of the arithmetic: fp32, tf32, fp16, bf16, int8, amp, ..."),
+    text("git_revision", "commit of the measured code"),
+    text("framework", "torch, tensorrt, triton, vllm, ..."),
+    text("framework_version", "its version"),
+    text("driver_version", "version of the device driver"),
+    text("runtime_version", "version of CUDA, ROCm, SynapseAI or the like"),
     Column("quality", FLAGS, "", "flags such as running_sums; empty where nothing is wrong"),
     text("command", "command line"),
     Column("config", JSON, "", "every other argument and fact, as JSON"),
@@ -143,5 +157,6 @@ RUN_SOURCES = table(
     FILE_ID,
     text("source_run_id", "the run_id that the run had by this file alone; equal to run_id for the kept one"),
     text("format", "the parser's name"),
+    text("why", "the evidence that joined it, in words"),
     key=("run_id", "source_run_id"),
 )

@@ -17,6 +17,8 @@ SQL_FOLDER = Path(__file__).parent / "sql"
 # 1.x clients open this version; what 2.0 writes by default they cannot.
 STORAGE_VERSION = "v1.4.0"
 MEMORY_LIMIT = "600MB"
+BOOKKEEPING = "2"
+"""Version of the schema ``publication``, which is the publisher's own."""
 
 
 class NoDatabaseError(Exception):
@@ -60,9 +62,14 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     for statement in statements:
         connection.execute(statement)
     connection.execute("CREATE SCHEMA publication")
-    connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT)")
-    connection.execute("CREATE TABLE publication.state (ddl_sha256 VARCHAR, source_sha256 VARCHAR)")
-    connection.execute("INSERT INTO publication.state VALUES (?, NULL)", [_fingerprint(statements)])
+    connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT, is_linked BOOLEAN)")
+    connection.execute(
+        "CREATE TABLE publication.state"
+        " (ddl_sha256 VARCHAR, files_sha256 VARCHAR, computed_sha256 VARCHAR, catalog_sha256 VARCHAR)"
+    )
+    connection.execute(
+        "INSERT INTO publication.state VALUES (?, NULL, NULL, NULL)", [_fingerprint(statements)]
+    )
     connection.execute("COMMIT")
 
 
@@ -93,7 +100,7 @@ def _ddl() -> list[str]:
 
 
 def _fingerprint(statements: list[str]) -> str:
-    return hashlib.sha256("\n".join(statements).encode()).hexdigest()
+    return hashlib.sha256("\n".join([BOOKKEEPING, *statements]).encode()).hexdigest()
 
 
 def _quoted(text: str) -> str:

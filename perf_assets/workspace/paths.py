@@ -70,6 +70,11 @@ class DataPaths:
         return self.root / "plots"
 
     @property
+    def devices(self) -> Path:
+        """The site's own names and facts of devices; there may be none."""
+        return self.root / "devices.toml"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that ingests."""
         return self.root / "ingest.lock"

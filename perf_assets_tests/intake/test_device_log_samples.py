@@ -256,7 +256,7 @@ def test_prune_profile_counters(query, path):
         nvprof["n_kernels"],
         nvprof["n_metrics"],
     )
-    assert query(f"SELECT device FROM cleaned_runs WHERE file_id = {FILE}", path) == nvprof["device"]
+    assert query(f"SELECT device_raw FROM cleaned_runs WHERE file_id = {FILE}", path) == nvprof["device"]
     units = query(
         "SELECT map_from_entries(list((unit, n))) FROM"
         f" (SELECT coalesce(unit, '') AS unit, count(*) AS n {rows} GROUP BY 1)",

@@ -2,8 +2,9 @@
 
 import pytest
 
-from perf_assets.intake.pipeline import ingest, publish_computed, rebuild
+from perf_assets.intake.pipeline import ingest, rebuild
 from perf_assets.store.computed import computed_file, write_computed
+from perf_assets.store.publish import publish_computed
 from perf_assets_tests.support import sql
 
 ROW = {"target": "latency", "device": "tx2", "method": "constant", "split": "config", "group": "all", "n": 3}

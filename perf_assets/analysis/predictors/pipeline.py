@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perf_assets.intake.pipeline import publish_computed
 from perf_assets.store.database import open_readonly
+from perf_assets.store.publish import publish_computed
 from perf_assets.workspace.paths import DataPaths
 
 if TYPE_CHECKING:

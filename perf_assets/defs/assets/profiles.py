@@ -11,8 +11,9 @@ from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
 from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
-from perf_assets.intake.pipeline import ingest, publish_computed
+from perf_assets.intake.pipeline import ingest
 from perf_assets.store.database import NoDatabaseError, open_readonly, query
+from perf_assets.store.publish import publish_computed
 from perf_assets.workspace.paths import DataPaths
 
 POOL = "device_profiles"

@@ -37,7 +37,7 @@ def profile_of(row: dict[str, str], path: PurePosixPath) -> dict[str, Any]:
         "name": f"{model} {algorithm}",
         "model": model,
         "algorithm": algorithm,
-        "device": device,
+        "device_raw": device,
         "batch_size": batch_size,
         "stage": "inference",
         "config": {"sweep_stage": _sweep_stage(path), "from_path": from_path},

@@ -147,12 +147,13 @@ class LoadTest:
         best = max(measured, key=lambda level: (level["throughput_per_s"], -(level["level"] or 0.0)))
         config["summary_level"] = best["level"]
         values: dict[str, Any] = {"throughput_per_s": best["throughput_per_s"]}
-        latency_us = best.get("avg_us")
+        latency_us, values["latency_statistic"] = best.get("avg_us"), "mean"
         if latency_us is None and best.get("p50_us") is not None:
-            latency_us = best["p50_us"]
-            config["latency"] = "median"
+            latency_us, values["latency_statistic"] = best["p50_us"], "median"
         if latency_us is not None:
             values["latency_ms"] = latency_us / 1000
+        else:
+            del values["latency_statistic"]
         if best.get("std_us") is not None:
             values["latency_std_ms"] = best["std_us"] / 1000
         # A server lists every GPU of its host; those that did nothing are not part of the run.
@@ -187,14 +188,14 @@ def path_facts(path: PurePosixPath) -> dict[str, Any]:
     """What people write into names of load test files: ``4insts_2gpus/gpu_4instance_sync.csv``, ``net_batch16.csv``.
 
     The last mention wins, so a file's name overrules its folders. Keys: batch_size, model_instances, gpu_count,
-    mu (pile-up of the events), device (``cpu`` or ``gpu``), client (``sync`` or ``async``), model.
+    mu (pile-up of the events), device_raw (``cpu`` or ``gpu``), client (``sync`` or ``async``), model.
     """
     text = str(path.with_suffix(""))
     facts: dict[str, Any] = {}
     for name, pattern in _PATH_NUMBERS.items():
         if found := pattern.findall(text):
             facts[name] = int(found[-1])
-    for name, pattern in (("device", _PATH_DEVICE), ("client", _PATH_CLIENT)):
+    for name, pattern in (("device_raw", _PATH_DEVICE), ("client", _PATH_CLIENT)):
         if found := pattern.findall(text):
             facts[name] = found[-1].lower()
     if match := _PATH_MODEL.match(path.stem):
@@ -206,5 +207,5 @@ def config_of(facts: dict[str, Any], run_columns: tuple[str, ...]) -> dict[str, 
     """Path facts for ``config``: those without a column of their own, and the names of all, as ``from_path``."""
     config: dict[str, Any] = {name: value for name, value in facts.items() if name not in run_columns}
     if facts:
-        config["from_path"] = sorted(facts)
+        config["from_path"] = sorted(name.removesuffix("_raw") for name in facts)
     return config

@@ -281,6 +281,8 @@ UPDATE cleaned_runs AS k SET
     batch_size = coalesce(f.batch_size, k.batch_size),
     model = coalesce(k.model, f.model),
     device = coalesce(k.device, f.device),
+    device_raw = CASE WHEN k.device IS NULL AND f.device IS NOT NULL THEN f.device_raw ELSE coalesce(k.device_raw, f.device_raw) END,
+    device_kind = coalesce(k.device_kind, f.device_kind),
     started_at = coalesce(k.started_at, f.started_at),
     duration_s = coalesce(k.duration_s, f.duration_s),
     quality = list_sort(list_distinct(list_concat(k.quality, f.quality)))
@@ -289,6 +291,8 @@ FROM (
            -- An export does not tell the batch size, but how much larger the throughput of the others is does.
            coalesce(arg_min(r.batch_size, o.priority), max(o.factor) FILTER (o.factor > 1))::BIGINT AS batch_size,
            arg_min(r.model, o.priority) AS model, arg_min(r.device, o.priority) AS device,
+           coalesce(arg_min(r.device_raw, o.priority) FILTER (r.device IS NOT NULL), arg_min(r.device_raw, o.priority)) AS device_raw,
+           arg_min(r.device_kind, o.priority) AS device_kind,
            arg_min(r.started_at, o.priority) AS started_at, arg_min(r.duration_s, o.priority) AS duration_s,
            flatten(list(r.quality)) AS quality
     FROM link_order AS o JOIN cleaned_runs AS r ON r.run_id = o.run_id
@@ -319,7 +323,7 @@ WHERE r.run_id IN (SELECT kept_id FROM link_merged)
 UPDATE cleaned_runs AS r SET
     latency_ms = l.avg_us / 1000,
     latency_std_ms = coalesce(l.std_us / 1000, r.latency_std_ms),
-    config = json_merge_patch(r.config, '{"latency": null}'::JSON)
+    latency_statistic = 'mean'
 FROM cleaned_load_levels AS l
 WHERE l.run_id = r.run_id AND r.run_id IN (SELECT kept_id FROM link_merged)
   AND l.level = json_extract_string(r.config, '$.summary_level')::DOUBLE AND l.avg_us IS NOT NULL;

@@ -19,7 +19,7 @@ from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, Lo
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 US_PER = {"us": 1.0, "ms": 1e3, "s": 1e6, "sec": 1e6, "ns": 1e-3}
 BYTES_PER = {"gb": 1e9, "mb": 1e6, "gib": 2**30, "mib": 2**20, "b": 1.0}

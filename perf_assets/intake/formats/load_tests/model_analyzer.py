@@ -14,7 +14,7 @@ from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, Lo
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 BYTES_PER_MB = 1e6
 

@@ -24,7 +24,7 @@ from perf_assets.intake.parsing.load_levels import (
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 MODES = {"Concurrency": CONCURRENCY, "Request Rate": REQUEST_RATE}
 
@@ -168,7 +168,7 @@ class _Table:
         facts = path_facts(source.path)
         if not self.test.gpus:
             self.test.flags.add("gpu_columns_missing")
-        columns = ("model", "batch_size", "device")
+        columns = ("model", "batch_size", "device_raw")
         self.test.emit(
             out,
             config_of(facts, columns),

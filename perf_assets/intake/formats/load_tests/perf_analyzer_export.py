@@ -24,7 +24,7 @@ from perf_assets.intake.parsing.load_levels import (
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
 
-VERSION = 1
+VERSION = 2
 
 PERCENTILES = (50, 75, 90, 95, 99)
 _START = re.compile(r'\s*\{\s*"experiments"\s*:\s*\[')
@@ -72,7 +72,7 @@ def parse(source: Source, out: Records) -> None:
             "no experiment in it can be used; drop the file as perf_analyzer wrote it"
         )
     facts = path_facts(source.path)
-    columns = ("model", "batch_size", "device")
+    columns = ("model", "batch_size", "device_raw")
     config = config_of(facts, columns) | {
         name: document[name] for name in ("version", "service_kind", "endpoint") if document.get(name)
     }

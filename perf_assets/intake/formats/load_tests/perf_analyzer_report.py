@@ -22,7 +22,7 @@ from perf_assets.intake.parsing.load_levels import (
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 LONGEST_LINE = 4000
 
@@ -174,7 +174,7 @@ class _Run:
         facts = path_facts(source.path)
         if self.batch_size is not None:
             facts["batch_size"] = self.batch_size
-        columns = ("model", "batch_size", "device")
+        columns = ("model", "batch_size", "device_raw")
         config = (
             config_of({name: facts[name] for name in facts if name != "batch_size"}, columns) | self.config
         )

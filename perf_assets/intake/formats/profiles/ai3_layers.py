@@ -16,7 +16,7 @@ from perf_assets.intake.parsing.delimited import named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 _KEY = {
     "model",
@@ -51,7 +51,7 @@ def parse(source: Source, out: Records) -> None:
         line.use()
         if _has_layer_sizes(list(row)):
             layer["in_hw"], layer["input_size"] = layer["input_size"], None
-        this_key = (run["model"], run["algorithm"], run["device"], run["batch_size"], layer["input_size"])
+        this_key = (run["model"], run["algorithm"], run["device_raw"], run["batch_size"], layer["input_size"])
         if this_key != key or layer["layer"] in seen:
             key, seen = this_key, set()
             run["config"]["measures"] = "layers"

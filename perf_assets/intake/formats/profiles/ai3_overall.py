@@ -14,7 +14,7 @@ from perf_assets.intake.parsing.delimited import named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 _KEY = {"model", "algorithm", "batch_size", "input_size"}
 _FACTS = (
@@ -70,15 +70,15 @@ def _run(row: dict[str, str], source: Source) -> dict[str, Any]:
         if name in row
     }
     energy_j = number(energy_cell)
-    if energy_j is not None:
-        config["energy"] = "per inference"
     return run | {
         "status": "ok",
         "input_size": input_size,
         "latency_ms": mean_ms,
+        "latency_statistic": "mean",
         "latency_std_ms": number(row.get("std", "")),
         "throughput_per_s": (run["batch_size"] or 1) * 1000 / mean_ms,
         "mean_power_w": number(row.get("power_mean_w", "")),
         "energy_j": energy_j,
+        "energy_basis": "inference" if energy_j is not None else None,
         "config": config,
     }

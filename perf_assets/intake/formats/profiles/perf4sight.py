@@ -20,7 +20,7 @@ from perf_assets.intake.parsing.delimited import named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 LATENCY_COLUMNS = {"latency": "latency_ms"}
 MEMORY_COLUMNS = {
@@ -111,7 +111,7 @@ def _row(row: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:
         "status": "ok" if passed else "oom",
         "model": network,
         "dataset": str(parameters["dataset"])[:200] if parameters.get("dataset") else None,
-        "device": facts.get("device"),
+        "device_raw": facts.get("device"),
         "batch_size": batch_size,
         "stage": stage,
         "pruning_method": _pruning_method(model_path),
@@ -128,6 +128,7 @@ def _row(row: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:
         if run["latency_ms"] is not None:
             if run["latency_ms"] <= 0:
                 raise ValueError("a latency that is not above 0")
+            run["latency_statistic"] = "mean"
             run["throughput_per_s"] = batch_size * 1000 / run["latency_ms"]
     return run | {"config": config}
 

@@ -14,7 +14,7 @@ from typing import Any
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 _FORMAT = "perf_assets_profile"
 _KINDS = frozenset(
@@ -215,7 +215,8 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
         status="incomplete" if outcome is None else _STATUSES.get(outcome, "unknown"),
         model=spec.get("network"),
         host=host.get("hostname"),
-        device=spec.get("device_label") or device.get("name") or spec.get("device"),
+        # What torch ran on comes first: a label is only what somebody called the place.
+        device_raw=device.get("name") or spec.get("device_label") or spec.get("device"),
         device_count=1,
         batch_size=spec.get("batch_size"),
         input_size=run.last("model").get("input_size") or spec.get("input_size"),
@@ -239,6 +240,8 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
             "energy": _facts(run.last("energy")),
             "result": {name: value for name, value in result.items() if name not in known} or None,
         },
+        latency_statistic="median" if result.get("latency_ms") is not None else None,
+        energy_basis="step" if result.get("energy_j") is not None else None,
         **{column: result.get(name) for name, column in _RESULT_NUMBERS.items()},
     )
     for kind, row in run.rows:

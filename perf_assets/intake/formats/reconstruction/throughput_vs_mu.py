@@ -12,7 +12,7 @@ from perf_assets.intake.parsing.delimited import named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 _SERIES = re.compile(r"(?P<name>[\w\-]{1,80})_events_per_s\Z", re.ASCII)
 
@@ -48,10 +48,11 @@ def parse(source: Source, out: Records) -> None:
                 workload="reconstruction",
                 name=f"{series} mu {mu:g}",
                 status="ok",
-                device=series if series in ("cpu", "cuda", "sycl", "alpaka") else None,
+                device_raw=series if series in ("cpu", "cuda", "sycl", "alpaka") else None,
                 throughput_per_s=events_per_s,
                 latency_ms=1000 / events_per_s,
-                config={"mu": mu, "series": series, "latency": "from throughput"},
+                latency_statistic="from_throughput",
+                config={"mu": mu, "series": series},
             )
             out.add(
                 "cleaned_stages",

@@ -18,7 +18,7 @@ from perf_assets.intake.parsing.load_levels import config_of, path_facts
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 LONGEST_LINE = 4000
 
@@ -159,20 +159,21 @@ class _Run:
         wall = self.stages.get(("Wall time", None)) or self.stages.get(("wall time", None))
         event = self.stages.get(("Event processing", None), _Stage())
         if not device_from_path:
-            facts.pop("device", None)
+            facts.pop("device_raw", None)
         run_id = out.run(
             tool="traccc",
             workload="reconstruction",
             name=name or source.path.stem,
             status="incomplete" if flags else "ok",
-            device=device,
+            device_raw=device,
             device_count=1 if self.devices else None,
             duration_s=wall.total_ms / 1000 if wall and wall.total_ms is not None else None,
             latency_ms=event.per_event_ms,
+            latency_statistic="mean" if event.per_event_ms is not None else None,
             throughput_per_s=event.events_per_s,
             quality=flags,
             command=self.command,
-            config=config_of(facts, ("device",))
+            config=config_of(facts, ("device_raw",))
             | {
                 "options": self.options or None,
                 "logger": self.logger,
@@ -198,7 +199,7 @@ class _Run:
             return name, self.devices[0], False
         if kinds:
             return name, "+".join(sorted(accelerators or kinds)), False
-        return name, facts.get("device"), True
+        return name, facts.get("device_raw"), True
 
     def _flags(self) -> set[str]:
         """Sequential examples end with the wall time, throughput tests with the rate of event processing."""

@@ -11,7 +11,7 @@ from perf_assets.intake.parsing.load_levels import config_of, path_facts
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 LONGEST_LINE = 4000
 
@@ -50,12 +50,13 @@ def parse(source: Source, out: Records) -> None:
             name=source.path.stem,
             status="ok",
             dataset=row["directory"].strip(),
-            device=facts.get("device"),
+            device_raw=facts.get("device_raw"),
             num_workers=int(row["threads"]),
             duration_s=event_ms / 1000,
             latency_ms=event_ms / events,
+            latency_statistic="mean",
             throughput_per_s=events / (event_ms / 1000),
-            config=config_of(facts, ("device",))
+            config=config_of(facts, ("device_raw",))
             | {
                 "input_events": int(row["input_events"]),
                 "cold_runs": cold,

@@ -9,7 +9,7 @@ from perf_assets.intake.parsing.cells import number
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 _PAIR = re.compile(r"([A-Z][A-Za-z]*(?: ID)?):\s*(\S+)?(?:\s+\([^()]*\))?\s*\Z")
 _TITLE = re.compile(r"Stats .*\.\Z")
@@ -70,7 +70,7 @@ def _write(dump: _Dump, card: str | None, out: Records) -> None:
     run_id = out.run(
         tool="habana_runtime",
         status="unknown",
-        device="hpu",
+        device_raw="hpu",
         memory_used_mib=None if peak_bytes is None else peak_bytes / 2**20,
         config={
             "title": dump.title,

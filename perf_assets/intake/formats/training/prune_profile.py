@@ -20,7 +20,7 @@ from perf_assets.intake.parsing.delimited import named_rows
 from perf_assets.intake.parsing.records import Line, Records, to_utc
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 MEANS = "system_stats.csv"
 SAMPLES = "full_system_stats.csv"
@@ -292,7 +292,7 @@ def _write(source: Source, run: _Run, out: Records) -> None:
         status=status,
         model=model,
         host=platform,
-        device=run.device or (None if gpu_memory_mib else facts.get("chipset_name") or None),
+        device_raw=run.device or (None if gpu_memory_mib else facts.get("chipset_name") or None),
         stage="inference",
         batch_size=batch_size,
         num_workers=num_workers,

@@ -20,7 +20,7 @@ from perf_assets.intake.parsing.cells import integer, number
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 PHASES = ("loaders_init", "train", "eval", "total_train_time", "total_eval_time")
 HEADERS = ("type,epoch,time,loss,dsc", "type,card,epoch,time,loss,dsc")
@@ -364,7 +364,7 @@ def _write(launch: _Launch, status: str, path: PurePosixPath, out: Records) -> N
         status=status,
         model="unet",
         dataset=_text_or_none(arguments.get("cache_path")),
-        device="hpu" if arguments.get("hpu") else "gpu" if script else None,
+        device_raw="hpu" if arguments.get("hpu") else "gpu" if script else None,
         device_count=launch.world_size if script else None,
         world_size=known.get("world_size"),
         batch_size=known.get("batch_size"),

@@ -86,7 +86,7 @@ def test_facts_of_the_path_are_marked():
     run = read(
         LOAD_TESTS / "sonic_batch_sweep/deepmet_CPU/deepmet_batch128.csv", "deepmet_CPU/deepmet_batch128.csv"
     ).run
-    assert (run["model"], run["batch_size"], run["device"]) == ("deepmet", 128, "cpu")
+    assert (run["model"], run["batch_size"], run["device_raw"]) == ("deepmet", 128, "cpu")
     assert '"from_path": ["batch_size", "device", "model"]' in run["config"]
 
 
@@ -94,7 +94,7 @@ def test_instances_and_gpus_come_from_the_path(tmp_path):
     text = f"{HEADER}\n1,10,1,1,1,1,1,1,1\n"
     reading = read_text(tmp_path, text, "4insts_2gpus/gpu_4instance_sync.csv")
     (level,) = reading.rows("cleaned_load_levels")
-    assert (level["model_instances"], level["gpu_count"], reading.run["device"]) == (4, 2, "gpu")
+    assert (level["model_instances"], level["gpu_count"], reading.run["device_raw"]) == (4, 2, "gpu")
     assert '"client": "sync"' in reading.run["config"]
 
 

@@ -24,7 +24,7 @@ def test_real_files_to_the_digit(path):
             row["algorithm"],
             int(row["input_size"]),
         )
-        assert run["device"] == (row.get("device") or path.parent.name.rpartition("_")[2])
+        assert run["device_raw"] == (row.get("device") or path.parent.name.rpartition("_")[2])
         for name, column in {
             "mean": "latency_ms",
             "std": "latency_std_ms",
@@ -50,7 +50,7 @@ def test_the_first_version(tmp_path):
         0.9,
         88.5,
     )
-    assert run["device"] is None, "cuda is no product"
+    assert run["device_raw"] is None, "cuda is no product"
 
 
 def test_without_power(tmp_path):
@@ -59,7 +59,7 @@ def test_without_power(tmp_path):
         f"{HEADER}\nnet,implicit precomp gemm,1,224,10,1,9,12,10\n",
         "1_sanity/net_implicit_precomp_gemm_v100/net_implicit_precomp_gemm_overall.csv",
     ).run
-    assert (run["mean_power_w"], run["energy_j"], run["device"]) == (None, None, "v100")
+    assert (run["mean_power_w"], run["energy_j"], run["device_raw"]) == (None, None, "v100")
     assert json.loads(run["config"])["sweep_stage"] == "sanity"
 
 
@@ -67,7 +67,7 @@ def test_the_device_of_the_file_name(tmp_path):
     assert (
         read_text(
             tmp_path, f"{HEADER}\nnet,fft tiling,1,224,10,1,9,12,10\n", "net_fft_tiling_overall_l40s.csv"
-        ).run["device"]
+        ).run["device_raw"]
         == "l40s"
     )
 

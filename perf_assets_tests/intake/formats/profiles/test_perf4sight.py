@@ -36,7 +36,7 @@ def test_real_files_to_the_digit(path):
     network, _, level = path.stem.removesuffix("-gt").rpartition("_")
     for row, run in zip(rows, runs, strict=True):
         facts = literal_eval(row["params"]) if "params" in row else row
-        assert (run["model"], run["batch_size"], run["device"]) == (network, int(facts["bs"]), "tx2")
+        assert (run["model"], run["batch_size"], run["device_raw"]) == (network, int(facts["bs"]), "tx2")
         assert run["pruning_ratio"] == int(level) / 100
         assert run["status"] == ("ok" if row["passed"] == "True" else "oom")
         for name, column in {
@@ -124,7 +124,7 @@ def test_broken_rows_are_rejected(tmp_path, row):
 
 def test_a_name_without_a_level(tmp_path):
     run = read_text(tmp_path, "passed|latency|params\nTrue|5.5|" + parameters(4), "results.csv").run
-    assert (run["model"], run["pruning_ratio"], run["device"]) == ("net", None, None)
+    assert (run["model"], run["pruning_ratio"], run["device_raw"]) == ("net", None, None)
 
 
 def test_other_tables_are_left_alone(tmp_path):

@@ -47,7 +47,7 @@ def test_whole_run(tmp_path):
     reading = read_text(tmp_path, log(HEADER, SAMPLE, LAYER, RESULT), "vgg16-fft.jsonl")
     run = reading.run
     assert (run["tool"], run["status"], run["model"], run["host"]) == ("perf_assets", "ok", "vgg16", "node7")
-    assert (run["device"], run["batch_size"], run["algorithm"]) == ("NVIDIA L40S", 4, "fft")
+    assert (run["device_raw"], run["batch_size"], run["algorithm"]) == ("NVIDIA L40S", 4, "fft")
     assert (run["latency_ms"], run["energy_j"], run["quality"]) == (1.5, None, ["contended"])
     assert run["started_at"] == datetime(2026, 5, 1, 10, 0, 0, 500000)
     assert json.loads(run["config"])["engine"] == {"name": "slurm", "job_id": "17"}

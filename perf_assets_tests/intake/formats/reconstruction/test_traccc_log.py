@@ -38,7 +38,7 @@ def test_sequential_cuda():
     assert found["Clusterization", "cpu"]["total_ms"] == 7
     assert found["Clusterization", "cuda"]["total_ms"] == 0
     assert found["Wall time", None]["total_ms"] == 580
-    assert (reading.run["status"], reading.run["duration_s"], reading.run["device"]) == ("ok", 0.58, "cuda")
+    assert (reading.run["status"], reading.run["duration_s"], reading.run["device_raw"]) == ("ok", 0.58, "cuda")
     counters = {(row["scope"], row["counter"]): row["value"] for row in reading.rows("cleaned_counters")}
     assert counters["process", "cells"] == 199547
     assert counters["process", "modules"] == 3859
@@ -55,7 +55,7 @@ def test_two_runs_in_one_file():
 @needs_samples("load_tests")
 def test_a_banner_without_results():
     run = read(next(path for path in LOGS if path.name.startswith("pr1008"))).run
-    assert (run["status"], run["quality"], run["device"]) == (
+    assert (run["status"], run["quality"], run["device_raw"]) == (
         "incomplete",
         ["no_results"],
         "NVIDIA GeForce RTX 3080",
@@ -85,7 +85,7 @@ def test_rows_glued_to_their_headers(tmp_path, time):
     )
     config = json.loads(reading.run["config"])
     assert (config["mu"], config["first_time"]) == (200, time)
-    assert (reading.run["device"], config["from_path"]) == ("gpu", ["device", "mu"])
+    assert (reading.run["device_raw"], config["from_path"]) == ("gpu", ["device", "mu"])
 
 
 def test_seconds_with_the_misspelt_header(tmp_path):
@@ -130,7 +130,7 @@ def test_interleaved_warnings(tmp_path):
     )
     reading = read_text(tmp_path, text)
     assert reading.records.rejected == 0
-    assert reading.run["device"] == "NVIDIA A30"
+    assert reading.run["device_raw"] == "NVIDIA A30"
     assert reading.rows("cleaned_counters")[0]["value"] == 12
 
 

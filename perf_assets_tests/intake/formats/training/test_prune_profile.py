@@ -85,7 +85,7 @@ def test_times_and_peaks(tmp_path):
 def test_system_memory_where_there_is_no_gpu(tmp_path):
     text = samples().replace("gpu_GPU_Memory_Used_1", "other").replace("gpu_GPU_Total_Memory_1", "more")
     run = read_run(tmp_path, means=means(chipset_name="Cortex-A53"), samples=text).run
-    assert (run["memory_used_mib"], run["device"]) == (2.0, "Cortex-A53")
+    assert (run["memory_used_mib"], run["device_raw"]) == (2.0, "Cortex-A53")
     assert json.loads(run["config"])["memory_kind"] == "system"
 
 
@@ -155,7 +155,7 @@ def test_counters(tmp_path):
         15.5,
         "%",
     )
-    assert reading.run["device"] == "Tesla P40 (0)"
+    assert reading.run["device_raw"] == "Tesla P40 (0)"
     rejected = [(row["member"], row["line_number"], row["reason"]) for row in reading.rows("rejected_lines")]
     assert rejected == [("nvprof_data.csv", 5, "bad_row"), ("nvprof_data.csv", 6, "bad_cell")]
 

@@ -50,7 +50,7 @@ def test_one_run(tmp_path):
     reading = read_text(tmp_path, block(batch_size=128) + "\nBest validation mean DSC: 0.31\n")
     run = reading.run
     assert (run["status"], run["batch_size"], run["num_workers"], run["input_size"]) == ("ok", 128, 1, 32)
-    assert (run["accuracy_pct"], run["duration_s"], run["device"]) == (31.0, 20.0, "hpu")
+    assert (run["accuracy_pct"], run["duration_s"], run["device_raw"]) == (31.0, 20.0, "hpu")
     assert run["quality"] == []
     assert reading.records.rejected == 0
 
@@ -134,7 +134,7 @@ def test_prose(tmp_path):
 def test_without_a_command(tmp_path):
     reading = read_text(tmp_path, "Begin CSV\n" + HEADER + "".join(rows()) + "End CSV\n", "mystery.txt")
     assert runs(reading) == [("ok", 7, 10.0)]
-    assert (reading.run["name"], reading.run["batch_size"], reading.run["device"]) == ("mystery", None, None)
+    assert (reading.run["name"], reading.run["batch_size"], reading.run["device_raw"]) == ("mystery", None, None)
 
 
 @pytest.mark.parametrize(
