@@ -1,53 +1,34 @@
 """The device runner: measures a sweep where a tag says, on this machine or on a node of a Slurm cluster.
 
 An op says what it needs by the tags ``perf_assets/executor`` and ``perf_assets/device``; run tags override them,
-and what the launch configures overrides both. Here the tags become an engine and a job; everything else is the
-library's (``perf_assets.measuring.engines``), and the payload is ``python -m perf_assets.measuring.profiling`` on every engine.
+and what the launch configures overrides both. Here the tags become a place; everything else is the library's
+(``perf_assets.measuring.sweeps.campaign``), which the command line calls as well.
 
 The payload's own log is the result, so no messages have to travel back through Dagster: the runner shows the
 output while it comes and reads nothing but exit codes.
 """
 
-import hashlib
-import json
-import sys
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from perf_assets.measuring.engines.engine import (
-    JOB_FILE,
-    Engine,
-    EngineError,
-    Job,
-    JobFailedError,
-    Status,
-    Watcher,
-    cancel_orphans,
-    run_job,
+from perf_assets.measuring.engines.engine import Engine, EngineError, Status, cancel_orphans
+from perf_assets.measuring.sweeps.campaign import (
+    JOB_PREFIX,
+    CampaignError,
+    CampaignReport,
+    Limits,
+    Place,
+    engine_of,
+    run_campaign,
 )
-from perf_assets.measuring.engines.local import LocalEngine
-from perf_assets.measuring.engines.site import load_site
-from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets.measuring.sweeps.grid import Sweep
+from perf_assets.workspace.paths import DataPaths
 
 EXECUTOR_TAG = "perf_assets/executor"
 DEVICE_TAG = "perf_assets/device"
-JOB_PREFIX = "perf-assets."
-POINTS_LEFT = 75
-"""Exit code of a payload whose point limit left some of the sweep undone."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where to measure: an engine's name and a device's."""
-
-    executor: str
-    device: str
 
 
 def place_of(context: dg.AssetExecutionContext, configured: Mapping[str, str | None]) -> Place:
@@ -80,102 +61,58 @@ class DeviceRunner(dg.ConfigurableResource):
         Raises:
             dagster.Failure: there is none.
         """
-        if executor == "local":
-            return LocalEngine()
-        if executor == "slurm":
-            return SlurmEngine(load_site(Path(self.site_file) if self.site_file else None))
-        raise dg.Failure(f"unknown executor {executor!r} in the tag {EXECUTOR_TAG}: use local or slurm")
+        try:
+            return engine_of(executor, self._site_file())
+        except CampaignError as error:
+            raise dg.Failure(f"tag {EXECUTOR_TAG}: {error}") from error
 
     def run_sweep(
         self,
         context: dg.AssetExecutionContext,
-        *,
-        place: Place,
-        sweep: Mapping[str, Any],
+        paths: DataPaths,
+        sweep: Sweep,
         stage: str,
-        known: Mapping[str, str],
+        place: Place,
+        *,
         again: bool,
-        out: Path,
-        work: Path,
-    ) -> list[str]:
-        """Measure a sweep's stage; returns the ids of the jobs that did it.
-
-        ``out`` (for the logs) and ``work`` (for job files) are folders that the node sees as well.
+    ) -> CampaignReport:
+        """Measure a sweep's stage and take its logs in.
 
         Raises:
             dagster.Failure: a job was refused or failed; never retried after an interrupt.
         """
-        engine = self.engine(place.executor)
-        request = json.dumps(
-            {"sweep": sweep, "stage": stage, "known": known, "device": place.device}, sort_keys=True
-        )
-        folder = work / hashlib.sha256(request.encode()).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        out.mkdir(parents=True, exist_ok=True)
-        (folder / "sweep.json").write_text(json.dumps(sweep))
-        (folder / "known.json").write_text(json.dumps(known))
-        python = sys.executable
-        if isinstance(engine, SlurmEngine):
-            python = engine.site.nodes_of(place.device).python or python
-        command = [
-            python,
-            "-m",
-            "perf_assets.measuring.profiling",
-            "--sweep",
-            str(folder / "sweep.json"),
-            "--stage",
-            stage,
-        ]
-        command += ["--known", str(folder / "known.json"), "--out", str(out), *(["--again"] if again else [])]
-        command += ["--progress", str(folder / "progress.json"), "--points", str(self.points_per_job)]
-        jobs: list[str] = []
-        while True:
-            job = Job(
-                name=f"{JOB_PREFIX}{context.run.run_id}.{len(jobs)}",
-                command=command,
-                work_dir=folder,
-                environment={"PERF_ASSETS_ENGINE": engine.name},
-                device=place.device,
-                run_timeout_s=self.run_timeout_s,
-                queue_timeout_s=self.queue_timeout_s,
-            )
-            points_left = self._run(context, engine, job, jobs)
-            (folder / JOB_FILE).unlink(
-                missing_ok=True
-            )  # what it measured is in its logs; nothing to attach to
-            if not points_left or again:
-                return jobs
-
-    def _run(self, context: dg.AssetExecutionContext, engine: Engine, job: Job, jobs: list[str]) -> bool:
-        """Run one job; True when its point limit left something undone."""
-
-        def on_status(job_id: str, status: Status) -> None:
-            if job_id not in jobs:
-                jobs.append(job_id)
-            on = f" on {status.host}" if status.host else ""
-            why = f" ({status.reason})" if status.reason else ""
-            context.log.info("%s job %s is %s%s%s", engine.name, job_id, status.state, on, why)
-
-        last_lines: deque[str] = deque(maxlen=5)
 
         def on_output(line: str) -> None:
-            last_lines.append(line)
             print(line, flush=True)  # the step's stdout, which the UI shows live
             context.log.info("%s", line)
 
+        def on_status(engine: str, job_id: str, status: Status) -> None:
+            on = f" on {status.host}" if status.host else ""
+            why = f" ({status.reason})" if status.reason else ""
+            context.log.info("%s job %s is %s%s%s", engine, job_id, status.state, on, why)
+
+        limits = Limits(self.points_per_job, self.run_timeout_s, self.queue_timeout_s, self.lost_retries)
         try:
-            run_job(engine, job, Watcher(on_output, on_status), self.lost_retries)
-        except JobFailedError as error:
-            if error.status.exit_code == POINTS_LEFT:
-                return True
-            said = "".join(f"\n  {line}" for line in last_lines)
-            raise dg.Failure(f"{error}; it said last:{said or ' nothing'}") from error
-        except EngineError as error:
+            return run_campaign(
+                paths,
+                sweep,
+                stage,
+                place,
+                again=again,
+                site_file=self._site_file(),
+                limits=limits,
+                owner=context.run.run_id,
+                on_output=on_output,
+                on_status=on_status,
+            )
+        except (CampaignError, EngineError) as error:
             raise dg.Failure(str(error)) from error
         except dg.DagsterExecutionInterruptedError as error:
-            # run_job has cancelled the job; a retry policy must not submit another.
+            # The job was cancelled on the way here; a retry policy must not submit another.
             raise dg.Failure("interrupted; its job was cancelled", allow_retries=False) from error
-        return False
+
+    def _site_file(self) -> Path | None:
+        return Path(self.site_file) if self.site_file else None
 
 
 def end_orphans(engine: Engine, instance: dg.DagsterInstance) -> list[str]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from perf_assets.defs.device_runner import JOB_PREFIX
 from perf_assets.measuring.devices.lock import holder, lock_folder
 from perf_assets.measuring.engines.engine import Engine, EngineError
 from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets.measuring.sweeps.campaign import JOB_PREFIX
 from perf_assets.workspace.paths import DataPaths
 
 Row = tuple[str, ...]
@@ -71,7 +71,7 @@ def _jobs() -> list[Row]:
 
 def _sweeps(paths: DataPaths) -> list[Row]:
     rows: list[Row] = []
-    files = sorted((paths.root / "work").glob("*/progress.json"), key=lambda path: -path.stat().st_mtime)
+    files = sorted(paths.work.glob("*/progress.json"), key=lambda path: -path.stat().st_mtime)
     for path in files[:10]:
         try:
             told = json.loads(path.read_text())

@@ -65,6 +65,11 @@ class DataPaths:
         return self.root / "cache" / "features"
 
     @property
+    def work(self) -> Path:
+        """Job files of campaigns: specs, progress, output. Seen by the nodes."""
+        return self.root / "work"
+
+    @property
     def plots(self) -> Path:
         """Figures."""
         return self.root / "plots"

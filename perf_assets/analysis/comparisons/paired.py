@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perf_assets.measuring.profiling.protocol import Timer, median_interval
-
-VERDICTS = ("same", "faster", "slower", "ambiguous")
+from perf_assets.measuring.profiling.protocol import Timer
+from perf_assets.workspace.statistics import median_interval
 
 SAME_WITHIN = 0.02
 """Ratios within this share of 1 are the same for all practical purposes."""
@@ -68,7 +67,7 @@ def judge_pairs(first_ms: Sequence[float], second_ms: Sequence[float]) -> Compar
     """Compare times that were measured in pairs.
 
     ``same``: the interval of the median ratio lies within :data:`SAME_WITHIN` of 1. ``faster``, ``slower``: it
-    excludes 1. ``ambiguous``: neither can be said.
+    excludes 1. ``cannot tell``: neither can be said.
     """
     logs = np.log(np.asarray(second_ms, dtype=float) / np.asarray(first_ms, dtype=float))
     low, high = np.exp(median_interval(logs, CONFIDENCE))
@@ -79,7 +78,7 @@ def judge_pairs(first_ms: Sequence[float], second_ms: Sequence[float]) -> Compar
     elif low > 1:
         verdict = "slower"
     else:
-        verdict = "ambiguous"
+        verdict = "cannot tell"
     return Comparison(float(np.exp(np.median(logs))), float(low), float(high), len(logs), verdict,
                       tuple(map(float, first_ms)), tuple(map(float, second_ms)))  # fmt: skip
 

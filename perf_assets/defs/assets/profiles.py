@@ -1,8 +1,6 @@
 """Profiles measured on devices: a sweep runs where the tags say, and its logs go through drops like any other."""
 
 import json
-import tomllib
-from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -11,18 +9,11 @@ from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
 from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
-from perf_assets.intake.pipeline import ingest
-from perf_assets.store.database import NoDatabaseError, open_readonly, query
+from perf_assets.measuring.sweeps.grid import read_sweep
+from perf_assets.store.database import open_readonly, query
 from perf_assets.store.publish import publish_computed
-from perf_assets.workspace.paths import DataPaths
 
 POOL = "device_profiles"
-_KNOWN = """
-    SELECT config->>'key' AS key, config->>'outcome' AS outcome
-    FROM cleaned_runs
-    WHERE tool = 'perf_assets' AND (config->>'outcome') IS NOT NULL
-    ORDER BY started_at
-"""
 _MEASURED = """
     SELECT model, batch_size, input_size, stage, algorithm, device, host, status, latency_ms, throughput_per_s,
         memory_used_mib, energy_j, array_to_string(quality, ', ') AS quality
@@ -119,49 +110,23 @@ def device_profiles(
     """Runs of the profiler: what a sweep asks for and SQL does not hold yet, measured and taken in."""
     paths = data_folder.paths()
     place = place_of(context, {"executor": config.executor, "device": config.device})
-    sweep = _read_sweep(config.sweep)
-    # People call a device by its label; what torch calls it (cpu, cuda) stands in the sweep.
-    sweep["options"] = {"device_label": place.device, **sweep.get("options", {})}
-    sweep.setdefault("pruned_models", str(paths.pruned_models))
-    jobs = device_runner.run_sweep(
-        context,
-        place=place,
-        sweep=sweep,
-        stage=config.stage,
-        known=_known(paths),
-        again=config.again,
-        out=paths.drops / "perf_assets" / sweep["name"],
-        work=paths.root / "work",
-    )
-    ingest(paths)
+    try:
+        sweep = read_sweep(config.sweep)
+    except ValueError as error:
+        raise dg.Failure(str(error)) from error
+    report = device_runner.run_sweep(context, paths, sweep, config.stage, place, again=config.again)
     with open_readonly(paths.database) as connection:
-        columns, rows = query(connection, _MEASURED, parameters=[sweep["name"]])
+        columns, rows = query(connection, _MEASURED, parameters=[sweep.name])
     return dg.MaterializeResult(
         metadata={
-            "sweep": sweep["name"],
+            "sweep": sweep.name,
             "stage": config.stage,
             "executor": place.executor,
             "device": place.device,
-            "jobs": json.dumps(jobs),
+            "jobs": json.dumps(report.jobs),
             "runs": record_table(columns, rows),
         }
     )
-
-
-def _read_sweep(path: str) -> dict:
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise dg.Failure(f"sweep {path}: {error}; name a TOML file like sweeps/demo.toml") from error
-
-
-def _known(paths: DataPaths) -> dict[str, str]:
-    """Outcome by key of every point that SQL holds."""
-    try:
-        with open_readonly(paths.database) as connection:
-            return dict(query(connection, _KNOWN)[1])
-    except NoDatabaseError:
-        return {}
 
 
 profile_assets = [pruned_models, network_features, device_profiles]

@@ -1,4 +1,4 @@
-"""One measuring process per device, from any number of programs: a kernel file lock per device.
+"""One measuring process per device, from any number of programs: which lock belongs to which device.
 
 The kernel frees the lock when its holder ends, however it ends. The file tells a person who holds it.
 """
@@ -6,7 +6,6 @@ The kernel frees the lock when its holder ends, however it ends. The file tells 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -17,6 +16,8 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
+
+from perf_assets.workspace.locks import LockTimeoutError, exclusive, holder_note
 
 
 class DeviceBusyError(RuntimeError):
@@ -44,51 +45,30 @@ def device_lock(device: str, timeout_s: float = 0.0, folder: Path | None = None)
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(PermissionError):  # another user's folder, who has opened it already
         path.parent.chmod(0o1777)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        with contextlib.suppress(PermissionError):
-            os.fchmod(descriptor, 0o666)
-        deadline_s = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline_s:
-                    raise DeviceBusyError(_busy_message(device, holder(device, folder), timeout_s)) from None
-                time.sleep(0.05)
-        facts = {"pid": os.getpid(), "command": " ".join(" ".join(sys.orig_argv).split()), "host": socket.gethostname(),
-                 "since_unix_s": time.time()}  # fmt: skip
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(facts).encode(), 0)
+    facts = {
+        "pid": os.getpid(),
+        "command": " ".join(" ".join(sys.orig_argv).split()),
+        "host": socket.gethostname(),
+        "since_unix_s": time.time(),
+    }
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(path, timeout_s=timeout_s, note=json.dumps(facts), all_users=True))
+        except LockTimeoutError:
+            raise DeviceBusyError(_busy_message(device, holder(device, folder), timeout_s)) from None
         yield path
-        os.truncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def holder(device: str, folder: Path | None = None) -> dict[str, Any] | None:
-    """Who holds a device: ``pid``, ``command``, ``host``, ``since_unix_s``; None when it is free."""
-    path = _lock_path(device, folder)
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    """Tell who holds a device: ``pid``, ``command``, ``host``, ``since_unix_s``; None when it is free."""
+    note = holder_note(_lock_path(device, folder))
+    if note is None:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None  # the kernel says that it is free, whatever a killed holder left in the file
-    except BlockingIOError:
-        try:
-            return json.loads(os.pread(descriptor, 100_000, 0))
-        except ValueError:  # taken an instant ago, or just let go
-            return {
-                "pid": None,
-                "command": "unknown",
-                "host": socket.gethostname(),
-                "since_unix_s": time.time(),
-            }
-    finally:
-        os.close(descriptor)
+        return json.loads(note)
+    except ValueError:  # taken an instant ago, or just let go
+        now_s = time.time()
+        return {"pid": None, "command": "unknown", "host": socket.gethostname(), "since_unix_s": now_s}
 
 
 def _lock_path(device: str, folder: Path | None) -> Path:

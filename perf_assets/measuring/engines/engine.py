@@ -17,7 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-POLL_S = 0.25
+LOOK_S = 0.25
+"""How often output and exit code are looked at: files, which cost the engine nothing."""
 CONTROLLER_GRACE_S = 300.0
 JOB_FILE = "job.json"
 OUTPUT_FILE = "output.txt"
@@ -86,9 +87,13 @@ class JobFailedError(EngineError):
 
 
 class Engine(Protocol):
-    """A place to run jobs. ``name`` is what tags say."""
+    """A place to run jobs. ``name`` is what tags say.
+
+    ``poll_s`` is how often a job's state may be asked for, in seconds: at first, and at most, when nothing happens.
+    """
 
     name: str
+    poll_s: tuple[float, float]
 
     def submit(self, job: Job) -> str:
         """Start (or queue) a job; returns its id. Raises EngineError with the cure when it is refused."""
@@ -173,21 +178,26 @@ def _attach(engine: Engine, job: Job, watcher: Watcher) -> str | None:
 
 def _follow(engine: Engine, job: Job, job_id: str, watcher: Watcher) -> Status:
     tail = _Tail(job.work_dir / OUTPUT_FILE, watcher.on_output)
+    pace = _Pace(*engine.poll_s)
     submitted_s = time.monotonic()
     started_s = unreachable_since_s = None
+    status: Status | None = None
     told: Status | None = None
     try:
         while True:
             now_s = time.monotonic()
-            try:
-                status = engine.poll(job_id, job.work_dir)
-                unreachable_since_s = None
-            except EngineUnreachableError as error:
-                # A controller that restarts does not end its jobs; a job must not be given up for it.
-                unreachable_since_s = unreachable_since_s or now_s
-                if now_s - unreachable_since_s > CONTROLLER_GRACE_S:
-                    raise
-                status = told or Status(State.PENDING, str(error))
+            has_ended = (job.work_dir / EXIT_CODE_FILE).exists()
+            if status is None or pace.is_due(now_s, has_ended=has_ended):
+                try:
+                    status = engine.poll(job_id, job.work_dir)
+                    unreachable_since_s = None
+                except EngineUnreachableError as error:
+                    # A controller that restarts does not end its jobs; a job must not be given up for it.
+                    unreachable_since_s = unreachable_since_s or now_s
+                    if now_s - unreachable_since_s > CONTROLLER_GRACE_S:
+                        raise
+                    status = told or Status(State.PENDING, str(error))
+                pace.asked(now_s, is_news=status != told)
             if status != told:
                 watcher.on_status(job_id, status)
                 told = status
@@ -198,11 +208,34 @@ def _follow(engine: Engine, job: Job, job_id: str, watcher: Watcher) -> Status:
             if status.state is State.RUNNING:
                 started_s = started_s or now_s
             _check_timeouts(job, status, now_s, submitted_s, started_s)
-            time.sleep(POLL_S)
+            time.sleep(LOOK_S)
     except BaseException:
         engine.cancel(job_id)
         tail.read(last=True)
         raise
+
+
+class _Pace:
+    """When to ask an engine for a job's state: soon after news, then ever more rarely."""
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
+        self._wait_s = first_s
+        self._asked_s = 0.0
+        self._saw_end = False
+
+    def is_due(self, now_s: float, *, has_ended: bool) -> bool:
+        """Is it time? An exit code that has just appeared is worth a question at once."""
+        is_news = has_ended and not self._saw_end
+        self._saw_end = has_ended
+        if is_news:
+            self._wait_s = self._first_s
+        return is_news or now_s - self._asked_s >= self._wait_s
+
+    def asked(self, now_s: float, *, is_news: bool) -> None:
+        """Note a question and whether it brought news."""
+        self._asked_s = now_s
+        self._wait_s = self._first_s if is_news else min(self._wait_s * 1.5, self._longest_s)
 
 
 def _check_timeouts(

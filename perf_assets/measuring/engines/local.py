@@ -35,6 +35,7 @@ class LocalEngine:
     """Runs jobs here and now; there is no queue."""
 
     name = "local"
+    poll_s = (0.25, 0.25)
 
     def submit(self, job: Job) -> str:
         """Start the process; the id is its pid and start time, so that a recycled pid is not mistaken for it."""

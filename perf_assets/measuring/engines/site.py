@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from perf_assets.measuring.engines.engine import EngineError
+from perf_assets.schema.device_catalog import catalog
+from perf_assets.workspace.validation import InvalidInputError, StrictModel, read_toml, validated
 
 SITE_VARIABLE = "PERF_ASSETS_CLUSTER"
 DEFAULT_SITE = "cluster.toml"
 
 
-@dataclass(frozen=True)
-class DeviceNodes:
+class DeviceNodes(StrictModel):
     """How a job gets onto a node with one kind of device. All but ``gres`` may stay unset.
 
     ``constraint``, ``partition``, ``gres``, ``account`` and ``qos`` are sbatch's options of these names;
     ``time_minutes`` is the longest run, ``memory_gib`` and ``cpus`` what it needs; ``setup`` are shell lines that
-    prepare the environment before the command; ``python`` is the interpreter there.
+    prepare the environment before the command; ``python`` is the interpreter there. ``torch_device`` is what torch
+    measures on (``cpu``, ``cuda``); unset, it follows from the device's name and its gres.
     """
 
     constraint: str | None = None
@@ -27,15 +30,28 @@ class DeviceNodes:
     gres: str | None = "gpu:1"
     account: str | None = None
     qos: str | None = None
-    time_minutes: int = 60
-    memory_gib: float | None = None
-    cpus: int | None = None
+    time_minutes: int = Field(default=60, ge=1)
+    memory_gib: float | None = Field(default=None, gt=0)
+    cpus: int | None = Field(default=None, ge=1)
     setup: tuple[str, ...] = ()
     python: str | None = None
+    torch_device: str | None = Field(default=None, pattern=r"^(cpu|cuda(:\d{1,3})?)$")
 
 
-@dataclass(frozen=True)
-class Site:
+class SiteFile(StrictModel):
+    """The whole file; ``defaults`` hold for every device unless its own table says otherwise."""
+
+    defaults: DeviceNodes = DeviceNodes()
+    devices: dict[str, DeviceNodes]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.devices:
+            raise ValueError("no table [devices.NAME]: add one a kind of device")
+        return self
+
+
+class Site(StrictModel):
     """The devices of a cluster by the names that tags use."""
 
     devices: dict[str, DeviceNodes]
@@ -55,6 +71,17 @@ class Site:
                 f"no device {device!r} in {self.source} (it has: {known}); add a table [devices.{device}] there"
             ) from None
 
+    def torch_device(self, device: str) -> str:
+        """What torch measures on there: what the site file says, else what the name or the gres tells."""
+        nodes = self.nodes_of(device)
+        return nodes.torch_device or torch_device_of(device) or ("cuda" if nodes.gres else "cpu")
+
+
+def torch_device_of(device: str) -> str | None:
+    """What torch calls a device of this name; None where its kind is not known."""
+    kind = catalog().name(device)[1]
+    return {"cpu": "cpu", "gpu": "cuda", "soc": "cuda"}.get(kind or "")
+
 
 def load_site(path: Path | None = None) -> Site:
     """Read the site file: ``path``, or ``PERF_ASSETS_CLUSTER``, or ``cluster.toml`` in the current folder.
@@ -63,24 +90,22 @@ def load_site(path: Path | None = None) -> Site:
         EngineError: it is missing or wrong; the message names the file and the key.
     """
     path = path or Path(os.environ.get(SITE_VARIABLE, DEFAULT_SITE))
-    try:
-        document = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         raise EngineError(
             f"no site file {path}: copy cluster.example.toml to {DEFAULT_SITE}, or name one with {SITE_VARIABLE}"
-        ) from None
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise EngineError(f"{path}: {error}") from error
-    known = {each.name for each in fields(DeviceNodes)}
-    shared = document.get("defaults", {})
-    devices = {}
-    for name, table in document.get("devices", {}).items():
-        merged = shared | table
-        unknown = sorted(set(merged) - known)
-        if unknown:
-            raise EngineError(
-                f"{path}: [devices.{name}] has no setting {', '.join(unknown)}; use {', '.join(sorted(known))}"
-            )
-        merged["setup"] = (*shared.get("setup", ()), *table.get("setup", ()))
-        devices[name] = DeviceNodes(**merged)
-    return Site(devices, str(path))
+        )
+    try:
+        document = read_toml(path, "cluster.example.toml")
+        validated(SiteFile, document, str(path))
+        shared: dict[str, Any] = document.get("defaults", {})
+        devices = {
+            name: validated(DeviceNodes, _merged(shared, table), f"{path}: [devices.{name}]")
+            for name, table in document["devices"].items()
+        }
+    except InvalidInputError as error:
+        raise EngineError(str(error)) from error
+    return Site(devices=devices, source=str(path))
+
+
+def _merged(shared: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    return {**shared, **table, "setup": [*shared.get("setup", ()), *table.get("setup", ())]}

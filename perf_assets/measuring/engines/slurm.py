@@ -66,6 +66,7 @@ class SlurmEngine:
     """Submits with sbatch, asks scontrol and squeue, cancels with scancel."""
 
     name = "slurm"
+    poll_s = (1.0, 30.0)
 
     def __init__(self, site: Site) -> None:
         self.site = site

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perf_assets.measuring.networks import pruning, tracing, zoo
+from perf_assets.measuring.networks.names import pruned_model_name
 
 # The batch at which the training memory of a network is estimated; memory is close to linear in it.
 ESTIMATE_BATCH = 8
@@ -35,7 +36,7 @@ def prune_set(
     for base in networks:
         for method in methods:
             for ratio in ratios:
-                target = folder / f"{base}-{method}-{ratio:.2f}-seed{seed}"
+                target = folder / pruned_model_name(base, method, ratio, seed)
                 if not (target / "spec.json").exists():
                     on_done(_pruned_row(pruning.create(target, base, method, ratio, seed=seed), target))
     return pruned_rows(folder)

@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from perf_assets.schema.vocabularies import STAGES
+from perf_assets.workspace.validation import one_of
+
 KINDS = ("conv", "batchnorm", "relu", "maxpool", "avgpool", "linear", "add", "concat", "other")
 """What a row of a layer table can be; ``relu`` includes ReLU6, ``other`` every further operation."""
 
@@ -53,7 +56,6 @@ KIND_OF_MODULE = {
 }
 """Layer kind by the name of the ``torch.nn`` class, for tables that hold class names; absent means ``other``."""
 
-STAGES = ("inference", "training")
 
 FLOAT_BYTES = 4
 """Bytes of one element: every byte count here is for 32-bit floats."""
@@ -163,8 +165,7 @@ def perf4sight_features(
     Returns:
         Name → float array of the shape of ``batch_size``.
     """
-    if stage not in STAGES:
-        raise ValueError(f"unknown stage {stage!r}: use one of {', '.join(STAGES)}")
+    one_of("stage", stage, STAGES)
     batch = np.asarray(batch_size, dtype=float)
     arrays = layer_arrays(table)
     conv = arrays["kind"] == "conv"
@@ -221,7 +222,7 @@ def _training_terms(layers: Mapping[str, np.ndarray], b: float) -> dict[str, flo
         "gemm_ops": 2 * forward + backward,
     }
     terms |= fft | ops
-    for tile, taps in WINOGRAD_TILES:
+    for tile, taps in COUNTED_WINOGRAD_TILES:
         terms |= _winograd_terms(layers, b, tile, taps)
     return {name: float(np.sum(values)) for name, values in terms.items()}
 
@@ -244,13 +245,13 @@ def _inference_terms(layers: Mapping[str, np.ndarray], b: float) -> dict[str, fl
         "fft_ops_forward": n**2 * np.log2(n) * (b * i + b * o + o * e) + b * o * i * n**2,
     }
     for kind in ("memory", "ops"):
-        for tile, taps in WINOGRAD_TILES:
+        for tile, taps in COUNTED_WINOGRAD_TILES:
             name = f"winograd_{tile}x{taps}_{kind}_forward"
             terms[name] = _winograd_terms(layers, b, tile, taps)[name]
     return {name: float(np.sum(values)) for name, values in terms.items()}
 
 
-WINOGRAD_TILES = ((4, 3), (3, 2))
+COUNTED_WINOGRAD_TILES = ((4, 3), (3, 2))
 """Outputs and filter taps, per dimension, of the two Winograd variants that perf4sight counts."""
 
 

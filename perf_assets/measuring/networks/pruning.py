@@ -29,6 +29,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from perf_assets.measuring.networks import tracing, zoo
+from perf_assets.measuring.networks.names import pruned_model_name
 
 FORMAT = "perf_assets_pruned_model"
 VERSION = 1
@@ -102,7 +103,7 @@ def create(
     request = {
         "format": FORMAT,
         "version": VERSION,
-        "name": f"{base}-{method}-{ratio:.2f}-seed{seed}",
+        "name": pruned_model_name(base, method, ratio, seed),
         "base": base,
         "method": method,
         "ratio": ratio,

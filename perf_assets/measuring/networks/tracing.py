@@ -22,6 +22,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from perf_assets.measuring.networks import layer_costs
+from perf_assets.schema.vocabularies import STAGES
+from perf_assets.workspace.validation import one_of
 
 _KIND_OF_OPERATION = {
     "convolution": "conv",
@@ -162,8 +164,7 @@ def estimate_peak_memory(
         ``temp_mib``, ``opt_mib``, ``buffer_mib``, ``oth_mib``) and ``torch_version`` (the estimate
         depends on what the framework saves for backward).
     """
-    if stage not in layer_costs.STAGES:
-        raise ValueError(f"unknown stage {stage!r}: use one of {', '.join(layer_costs.STAGES)}")
+    one_of("stage", stage, STAGES)
     version = torch.__version__.split("+")[0]
     name = f"memory-{architecture_key(model)}-{batch_size}x{in_channels}x{input_size}-{stage}-torch{version}"
     return _cached(

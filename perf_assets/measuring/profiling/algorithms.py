@@ -17,11 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from perf_assets.measuring.profiling import cudnn
-
-ALGORITHMS = (
-    *("guess", "direct", "gemm", "implicit gemm", "implicit precomp gemm", "fft", "fft tiling"),
-    *("winograd", "winograd nonfused", "onednn"),
-)
+from perf_assets.schema.vocabularies import ALGORITHMS, CUDNN_ALGORITHMS
+from perf_assets.workspace.validation import one_of
 
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
 """Largest difference of a layer's output from the framework's, as a share of the output's largest value."""
@@ -103,8 +100,7 @@ def force(
         UnsupportedError: the algorithm does not exist on this device, or not for some layers.
         WrongOutputError: a layer's output differs from the framework's by more than the tolerance.
     """
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {algorithm!r}: use one of {', '.join(ALGORITHMS)}")
+    one_of("algorithm", algorithm, ALGORITHMS)
     if provider not in PROVIDERS or incompatible not in INCOMPATIBLE_POLICIES:
         raise ValueError(f"provider is one of {PROVIDERS}, incompatible one of {INCOMPATIBLE_POLICIES}")
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
@@ -137,9 +133,9 @@ def force(
 
 def _implementation(algorithm: str, device: str, stage: str) -> tuple[Callable[..., torch.Tensor], str]:
     if device == "cuda":
-        if algorithm not in cudnn.ALGORITHMS:
+        if algorithm not in CUDNN_ALGORITHMS:
             raise UnsupportedError(
-                f"{algorithm} does not exist on a GPU: use one of {', '.join(cudnn.ALGORITHMS)}"
+                f"{algorithm} does not exist on a GPU: use one of {', '.join(CUDNN_ALGORITHMS)}"
             )
         if stage == "training":
             raise UnsupportedError(

@@ -12,17 +12,7 @@ from pathlib import Path
 
 import torch
 
-ALGORITHMS = {
-    "implicit gemm": 0,
-    "implicit precomp gemm": 1,
-    "gemm": 2,
-    "direct": 3,
-    "fft": 4,
-    "fft tiling": 5,
-    "winograd": 6,
-    "winograd nonfused": 7,
-}
-"""cudnnConvolutionFwdAlgo_t by name."""
+from perf_assets.schema.vocabularies import CUDNN_ALGORITHMS
 
 _NCHW = 0
 _CROSS_CORRELATION = 1
@@ -84,7 +74,7 @@ def convolve(
     groups: int,
     algorithm: str,
 ) -> torch.Tensor:
-    """Convolution of CUDA tensors by one algorithm of :data:`ALGORITHMS`.
+    """Convolution of CUDA tensors by one algorithm of :data:`CUDNN_ALGORITHMS`.
 
     Args:
         images: (batch, channels, height, width).
@@ -131,7 +121,7 @@ def convolve(
                 else _FMA_MATH
             )
             _call("cudnnSetConvolutionMathType", convolution, math)
-            number = ALGORITHMS[algorithm]
+            number = CUDNN_ALGORITHMS[algorithm]
             size = ctypes.c_size_t()
             _call("cudnnGetConvolutionForwardWorkspaceSize", handle, source, kernel, convolution, target, number,
                   ctypes.byref(size))  # fmt: skip

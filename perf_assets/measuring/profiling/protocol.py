@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import Field
 
-VERDICTS = ("stable", "unstable", "throttled", "contended", "too_short")
+from perf_assets.workspace.statistics import autocorrelation, median_interval
+from perf_assets.workspace.validation import StrictModel
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,23 @@ class Timer(Protocol):
         """Run ``step`` that many times and wait for the device to finish."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(StrictModel):
     """Limits of the protocol; times are wall time of what is measured."""
 
-    min_blocks: int = 20
-    max_blocks: int = 640
-    min_time_s: float = 0.5
-    max_time_s: float = 10.0
-    warmup_max_s: float = 5.0
-    steady_blocks: int = 3
-    steady_tolerance: float = 0.10
-    timer_share: float = 0.001
-    """Largest share of a block that reading the clock may cost."""
-    target_width: float = 0.005
-    """Stop once half the interval is below this share of the median."""
-    confidence: float = 0.95
+    min_blocks: int = Field(default=20, ge=1)
+    max_blocks: int = Field(default=640, ge=1)
+    min_time_s: float = Field(default=0.5, ge=0)
+    max_time_s: float = Field(default=10.0, gt=0)
+    warmup_max_s: float = Field(default=5.0, ge=0)
+    steady_blocks: int = Field(default=3, ge=1)
+    steady_tolerance: float = Field(default=0.10, gt=0)
+    timer_share: float = Field(
+        default=0.001, gt=0, description="largest share of a block for reading the clock"
+    )
+    target_width: float = Field(
+        default=0.005, gt=0, description="stop once half the interval is below this share"
+    )
+    confidence: float = Field(default=0.95, gt=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -175,51 +178,6 @@ def summarise(blocks: Sequence[Block], confidence: float = 0.95) -> dict[str, An
         "blocks_discarded": len(blocks) - len(kept),
         "autocorrelation": autocorrelation(times_ms),
     }
-
-
-def median_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the median from order statistics, free of any assumed distribution.
-
-    Between two ranks it interpolates (Hettmansperger and Sheather 1986), so that coverage is near the asked one
-    for small samples too. Where successive values are correlated beyond chance, ranks are spread as if there were
-    fewer values, n (1 - ρ) / (1 + ρ) of them.
-
-    Returns:
-        Low and high end; the extremes where there are too few values for the confidence.
-    """
-    from scipy.special import bdtr  # scipy.stats has it too, and takes a second to load
-
-    ordered = np.sort(np.asarray(values, dtype=float))
-    n = len(ordered)
-    if n < 3:
-        return float(ordered[0]), float(ordered[-1])
-    correlation = autocorrelation(values)
-    effective = n * (1 - correlation) / (1 + correlation) if correlation > 2 / math.sqrt(n) else float(n)
-    size = max(3, round(effective))
-    # Ranks d and n - d + 1 hold the median with probability 1 - 2 P(fewer than d of n lie below it).
-    below = bdtr(np.arange(size), size, 0.5)
-    d = int(np.searchsorted(below, (1 - confidence) / 2))
-    if d < 1:
-        return float(ordered[0]), float(ordered[-1])
-    wide, narrow = (1 - 2 * below[k - 1] for k in (d, d + 1))
-    share = (wide - confidence) / (wide - narrow)
-    weight = (size - d) * share / (d + (size - 2 * d) * share)
-    # Distance of the rank from the middle, carried over from the effective size to the real one.
-    distance = (size / 2 - d - weight + 0.5) * math.sqrt(n / size) * math.sqrt(n / effective)
-    position = max(0.0, n / 2 - distance - 0.5)
-    low = np.interp([position, n - 1 - position], np.arange(n), ordered)
-    return float(low[0]), float(low[1])
-
-
-def autocorrelation(values: Sequence[float] | np.ndarray) -> float:
-    """Correlation of successive values' ranks, 0 for fewer than four or for constant values."""
-    ranks = np.argsort(np.argsort(np.asarray(values, dtype=float), kind="stable"), kind="stable").astype(
-        float
-    )
-    if len(ranks) < 4 or np.ptp(np.asarray(values, dtype=float)) == 0:
-        return 0.0
-    ranks -= ranks.mean()
-    return float((ranks[1:] * ranks[:-1]).sum() / (ranks**2).sum())
 
 
 def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from perf_assets.analysis.predictors.features.configurations import family_of
 from perf_assets.analysis.predictors.features.design import Design
-from perf_assets.analysis.predictors.features.terms_staged import ALGORITHMS
+from perf_assets.analysis.predictors.features.terms_staged import STAGED_ALGORITHMS
 from perf_assets.analysis.predictors.fit.forest import SEED
 from perf_assets.schema.device_catalog import device_facts
 
@@ -102,7 +102,7 @@ def _facts(frame: pd.DataFrame) -> list[np.ndarray]:
 
 
 def _algorithms(frame: pd.DataFrame) -> list[np.ndarray]:
-    return [(frame["algorithm"] == name).to_numpy(float) for name in ALGORITHMS]
+    return [(frame["algorithm"] == name).to_numpy(float) for name in STAGED_ALGORITHMS]
 
 
 def _ai3_features(design: Design) -> np.ndarray:

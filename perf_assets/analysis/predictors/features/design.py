@@ -22,7 +22,7 @@ from perf_assets.analysis.predictors.features.configurations import complete_key
 from perf_assets.analysis.predictors.features.shapes import NetworkTables, UnknownNetworkError
 from perf_assets.analysis.predictors.features.terms_device import device_terms, join_terms
 from perf_assets.analysis.predictors.features.terms_memory import memory_terms, size_terms
-from perf_assets.analysis.predictors.features.terms_staged import ALGORITHMS, staged_terms
+from perf_assets.analysis.predictors.features.terms_staged import STAGED_ALGORITHMS, staged_terms
 from perf_assets.measuring.networks import layer_costs
 from perf_assets.measuring.networks.memory.dataflow import operations
 
@@ -85,7 +85,9 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
         shape.put(rows, shape_features(sizes, device, batch))
         if family_of(str(tool)) == "host_staged":
             terms.put(rows, staged_terms(arrays, batch, str(algorithm)))
-            shape.put(rows, {f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in ALGORITHMS})
+            shape.put(
+                rows, {f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in STAGED_ALGORITHMS}
+            )
         else:
             wiring = operations(arrays)
             terms.put(rows, device)

@@ -14,7 +14,7 @@ import numpy as np
 from perf_assets.analysis.predictors.features.terms_common import CONSTANT, MIB_PER_FLOAT, Prior
 from perf_assets.schema.device_catalog import Device
 
-ALGORITHMS = (
+STAGED_ALGORITHMS = (
     "gemm",
     "implicit gemm",
     "implicit precomp gemm",
@@ -51,7 +51,7 @@ def staged_terms(
     Args:
         arrays: columns of the layer table, see ``analytic.layer_arrays``.
         batch: images, shape (n,).
-        algorithm: one of :data:`ALGORITHMS`.
+        algorithm: one of :data:`STAGED_ALGORITHMS`.
 
     Returns:
         Name → shape (n,): the sums of :func:`staged_layer_terms`, and what the host does itself.
@@ -86,7 +86,7 @@ def staged_layer_terms(
     Args:
         arrays: columns of the layer table, shape (layers,) each.
         batch: images of each row, shape (layers,).
-        algorithm: one of :data:`ALGORITHMS`.
+        algorithm: one of :data:`STAGED_ALGORITHMS`.
 
     Returns:
         Name → shape (layers,), zero for what is no convolution. Of the terms that each algorithm has of its own,
@@ -108,7 +108,7 @@ def staged_layer_terms(
         "fault_mib": _mapped_anew(copied_out),
         "launches": np.ones(len(conv)),
     }
-    for name in ALGORITHMS:
+    for name in STAGED_ALGORITHMS:
         own = float(name == algorithm)
         terms[term_name("launches", name, "n")] = np.full(len(conv), own)
         terms[term_name("macs", name, "g")] = own * batch * np.nan_to_num(arrays["macs"]) * 1e-9
@@ -164,7 +164,7 @@ def staged_prior(facts: Device) -> Prior:
     prior |= {"launches": ("launches", slower * 0.2), CONSTANT: ("constant", slower * 1.0)}
     prior |= dict.fromkeys(("host_elementwise_mib", "host_concat_mib"), ("host", host))
     prior |= {"host_linear_mib": ("linear", host / 3), "host_calls": ("host", slower * 0.02)}
-    for name in ALGORITHMS:
+    for name in STAGED_ALGORITHMS:
         prior[term_name("launches", name, "n")] = ("launches", slower * 0.04)
         prior[term_name("macs", name, "g")] = (f"arithmetic {name}", _mac_ms(facts))
         family = "transforms" if name in TRANSFORMS else f"arithmetic {name}"
@@ -177,7 +177,7 @@ TIME = "latency_ms"
 """Term of energy: the time that the predictor of latency gives."""
 WORK = {
     term_name(quantity, name, "ms"): tuple(term_name(part, name, unit) for part, unit in parts)
-    for name in ALGORITHMS
+    for name in STAGED_ALGORITHMS
     for quantity, parts in (
         ("arithmetic", (("macs", "g"),)),
         ("streaming", (("images", "mib"), ("filters", "mib"))),
@@ -193,7 +193,7 @@ def staged_energy_prior(facts: Device) -> Prior:
     its memory."""
     joules_per_ms = facts.tdp_w / 1000
     prior: Prior = {TIME: ("idle", joules_per_ms / 4)}
-    for name in ALGORITHMS:
+    for name in STAGED_ALGORITHMS:
         family = f"work {name}"
         prior[term_name("arithmetic", name, "ms")] = (family, joules_per_ms * 3 / 4)
         prior[term_name("streaming", name, "ms")] = (family, joules_per_ms * 2 / 4)

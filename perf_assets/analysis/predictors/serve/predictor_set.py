@@ -52,6 +52,30 @@ def rows_of(measured: pd.DataFrame, tool: str, device: str, stage: str) -> pd.Da
     return measured[(measured["tool"] == tool) & own & (measured["stage"] == stage)]
 
 
+def shortages(measured: pd.DataFrame) -> list[dict[str, Any]]:
+    """Name every tool, device, stage and target that has runs, but too few measured configurations to fit on.
+
+    Returns:
+        Rows with ``tool``, ``device``, ``stage``, ``target``, ``measured`` and ``needed`` (configurations).
+    """
+    counts = measured.groupby(["tool", "device", "stage"])[
+        [column for column, _ in MEASURES.values()]
+    ].count()
+    return [
+        {
+            "tool": tool,
+            "device": device,
+            "stage": stage,
+            "target": target,
+            "measured": found,
+            "needed": MIN_ROWS,
+        }
+        for (tool, device, stage), row in counts.iterrows()  # ty: ignore[not-iterable]
+        for target, (column, _) in MEASURES.items()
+        if 0 < (found := int(row[column])) < MIN_ROWS
+    ]
+
+
 def name_of(target: str, tool: str, device: str, stage: str) -> str:
     """File name of a predictor: ``latency-perf4sight-tx2-training``, whatever the log called its device."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WINOGRAD_TILES = ((2, 16), (4, 36))
+GRADIENT_WINOGRAD_TILES = ((2, 16), (4, 36))
 """Winograd F(3x3, 2x2) and F(3x3, 4x4) (Lavin and Gray, arXiv 1509.09308): outputs of a tile in each dimension, and the
 points that it is transformed to. What allocators held and handed out says that cuDNN computes gradients of 3x3 filters so,
 with all transformed tiles in memory, and forward passes and gradients of inputs by kernels that need next to none. Which
@@ -21,7 +21,7 @@ class Operation:
 
     ``kind`` is a kind of layer tables, ``sum`` or ``concat``. ``keeps`` are the tensors that its gradient needs,
     ``extra`` elements for one image that it keeps besides (indices of max pooling), ``params`` its parameters,
-    ``workspaces`` what may be needed beside their gradient while it is computed, see :data:`WINOGRAD_TILES`.
+    ``workspaces`` what may be needed beside their gradient while it is computed, see :data:`GRADIENT_WINOGRAD_TILES`.
     """
 
     kind: str
@@ -121,7 +121,7 @@ class _Wirer:
         # Inputs and gradients of outputs by tile, and their products by pair of channels.
         return tuple(
             (points * math.ceil(size / tile) ** 2 * (inputs + outputs), points * inputs * outputs)
-            for tile, points in WINOGRAD_TILES
+            for tile, points in GRADIENT_WINOGRAD_TILES
         )
 
     def _source(self, row: int, shape: tuple[float, float]) -> int:

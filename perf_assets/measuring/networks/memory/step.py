@@ -14,7 +14,7 @@ import numpy as np
 
 from perf_assets.measuring.networks.layer_costs import FLOAT_BYTES
 from perf_assets.measuring.networks.memory.allocator import MIB, CachingAllocator
-from perf_assets.measuring.networks.memory.dataflow import WINOGRAD_TILES, Operation, Wiring
+from perf_assets.measuring.networks.memory.dataflow import GRADIENT_WINOGRAD_TILES, Operation, Wiring
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _requests(wiring: Wiring, params: float, stage: str, protocol: Protocol) -> 
     """What is asked of the allocator, for each choice of workspaces that a library has."""
     training = stage == "training"
     needs_workspaces = training and any(operation.workspaces for operation in wiring.operations)
-    choices = range(len(WINOGRAD_TILES) if needs_workspaces else 1)
+    choices = range(len(GRADIENT_WINOGRAD_TILES) if needs_workspaces else 1)
     return [_Requests(wiring, params, training, len(protocol.weights), choice) for choice in choices]
 
 

@@ -38,7 +38,11 @@ def test_sequential_cuda():
     assert found["Clusterization", "cpu"]["total_ms"] == 7
     assert found["Clusterization", "cuda"]["total_ms"] == 0
     assert found["Wall time", None]["total_ms"] == 580
-    assert (reading.run["status"], reading.run["duration_s"], reading.run["device_raw"]) == ("ok", 0.58, "cuda")
+    assert (reading.run["status"], reading.run["duration_s"], reading.run["device_raw"]) == (
+        "ok",
+        0.58,
+        "cuda",
+    )
     counters = {(row["scope"], row["counter"]): row["value"] for row in reading.rows("cleaned_counters")}
     assert counters["process", "cells"] == 199547
     assert counters["process", "modules"] == 3859

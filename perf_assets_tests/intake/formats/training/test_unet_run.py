@@ -134,7 +134,11 @@ def test_prose(tmp_path):
 def test_without_a_command(tmp_path):
     reading = read_text(tmp_path, "Begin CSV\n" + HEADER + "".join(rows()) + "End CSV\n", "mystery.txt")
     assert runs(reading) == [("ok", 7, 10.0)]
-    assert (reading.run["name"], reading.run["batch_size"], reading.run["device_raw"]) == ("mystery", None, None)
+    assert (reading.run["name"], reading.run["batch_size"], reading.run["device_raw"]) == (
+        "mystery",
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""``perf-assets``: the group of all commands, and how errors of ours end."""
+
+from __future__ import annotations
+
+import click
+
+from perf_assets.cli import intake, measuring, operating, predicting, query
+from perf_assets.workspace.paths import NoDataFolderError
+from perf_assets.workspace.settings import SettingError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Device-performance logs as tables."""
+
+
+for command in (
+    intake.ingest,
+    intake.rebuild,
+    query.sql,
+    query.tables,
+    measuring.sweep,
+    measuring.profile,
+    operating.status,
+    predicting.fit,
+    predicting.predict,
+    predicting.plan,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one line, not a traceback."""
+    try:
+        cli()
+    except (NoDataFolderError, SettingError) as error:
+        raise SystemExit(f"perf-assets: {error}") from error

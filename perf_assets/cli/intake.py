@@ -1,0 +1,66 @@
+"""Taking drops in: ``ingest`` and ``rebuild``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from perf_assets.cli.render import print_table, progress, say
+from perf_assets.workspace.paths import data_paths
+
+if TYPE_CHECKING:
+    from perf_assets.intake.pipeline import IngestReport
+
+EXIT_REFUSED = 3
+"""Exit code when everything was read but some drop was not taken in."""
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+def ingest(paths: tuple[Path, ...]) -> None:
+    """Take in all pending drops, or just PATHS: files and folders, copied into drops first if they lie elsewhere.
+
+    Exits with 0, or with 3 when some drop could not be taken in.
+    """
+    from perf_assets.intake import pipeline
+
+    folder = data_paths()
+    only = pipeline.copy_in(paths, folder) if paths else None
+    with progress() as show:
+        report = pipeline.ingest(folder, show, lambda pid: say(f"process {pid} is ingesting; waiting"), only)
+    _print_report(report)
+    sys.exit(EXIT_REFUSED if report.count("rejected") + report.count("unsupported") else 0)
+
+
+@click.command()
+def rebuild() -> None:
+    """Make every table again from the raw copies, with the parsers as they are now."""
+    from perf_assets.intake import pipeline
+
+    with progress() as show:
+        report = pipeline.rebuild(data_paths(), show)
+    _print_report(report)
+
+
+def _print_report(report: IngestReport) -> None:
+    """A line a format and outcome of what was read, then what was not taken in and why."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    for entry in report.read:
+        row = counts.setdefault((entry.format or "-", entry.status or "-"), [0, 0, 0, 0])
+        for i, value in enumerate((1, entry.runs, entry.records, entry.rejected)):
+            row[i] += value or 0
+    if counts:
+        print_table(
+            ["format", "status", "files", "runs", "lines used", "lines rejected"],
+            [(*key, *row) for key, row in sorted(counts.items())],
+        )
+    else:
+        click.echo("nothing new under drops")
+    refused = [entry for entry in report.read if entry.error]
+    if refused:
+        print_table(["not taken in", "why"], [(entry.path, entry.error) for entry in refused])
+    for path in report.unsettled:
+        click.echo(f"{path}: still being written, left for the next time")

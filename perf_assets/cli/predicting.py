@@ -1,0 +1,180 @@
+"""Predictors: ``fit``, ``predict`` and ``plan``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+import click
+
+from perf_assets.cli.render import print_table, say
+from perf_assets.workspace.paths import data_paths
+
+
+@click.command()
+def fit() -> None:
+    """Fit the predictors to the published runs, score them beside their peers, publish scores and predictions."""
+    from perf_assets.analysis.predictors import pipeline
+
+    with plain_errors():
+        scores = pipeline.fit_all(data_paths())
+    if not scores:
+        raise click.ClickException(_shortage())
+    columns = ["target", "device", "split", "method", "n", "mape", "coverage", "abstained"]
+    rows = [tuple(row.get(name) for name in columns) for row in scores if row["group"] == "all"]
+    print_table(columns, rows)
+
+
+_MODEL = click.option(
+    "--model",
+    required=True,
+    help="Network: of a dropped layer table, torchvision's name, or package.module:name of your own.",
+)
+_DEVICE = click.option("--device", required=True, help="Device, as in cleaned_runs.device.")
+_STAGE = click.option(
+    "--stage", default="training", show_default=True, type=click.Choice(["training", "inference"])
+)
+_INPUT = click.option("--input-size", type=click.IntRange(min=1), help="Input height = width in pixels.")
+_ALGORITHM = click.option("--algorithm", default="", help="Convolution algorithm, where runs have one.")
+
+
+@click.command()
+@_MODEL
+@_DEVICE
+@_STAGE
+@click.option("--batch-size", required=True, type=click.IntRange(min=1))
+@click.option(
+    "--pruning", default=0.0, show_default=True, type=click.FloatRange(0, 100), help="Percent pruned away."
+)
+@_INPUT
+@_ALGORITHM
+def predict(
+    model: str,
+    device: str,
+    stage: str,
+    batch_size: int,
+    pruning: float,
+    input_size: int | None,
+    algorithm: str,
+) -> None:
+    """Predict latency, memory and energy of one configuration, with 90 % intervals."""
+    import pandas as pd
+
+    from perf_assets.analysis.predictors import pipeline
+
+    with plain_errors():
+        predictor = pipeline.load(data_paths(), device, stage, networks=_own_networks([model]))
+        row = {
+            "model": model,
+            "batch_size": batch_size,
+            "pruning_ratio": pruning / 100,
+            "input_size": input_size or 0,
+            "algorithm": algorithm,
+        }
+        answer = predictor.predict(pd.DataFrame([row]))
+        if answer.empty:
+            raise ValueError(next(iter(predictor.design(pd.DataFrame([row])).skipped.values())))
+    if device not in predictor.learnt_on:
+        say(f"no run of {device} was measured: answered from {', '.join(predictor.learnt_on)}")
+    first = answer.iloc[0]
+    rows: list[tuple] = [
+        (target, *(float(first[f"{target}{end}"]) for end in ("", "_lower", "_upper")), fitted.unit)
+        for target, fitted in predictor.fitted.items()
+    ]
+    if "oom" in answer:
+        rows.append(("out of memory", float(first["oom"]), None, None, "probability"))
+    print_table(["target", "predicted", "lower", "upper", "unit"], rows)
+    if first["abstain"]:
+        click.echo(
+            f"abstain: outside what the predictor knows ({first['reason']}); measure a few points first"
+        )
+
+
+@click.command()
+@_DEVICE
+@_STAGE
+@click.option("--model", "models", multiple=True, help="Network; default is every measured one.")
+@click.option("--max-memory-mib", type=float, help="Largest memory in use.")
+@click.option("--max-latency-ms", type=float, help="Largest time of one step.")
+@click.option("--sure", is_flag=True, help="Judge by the upper ends of the intervals.")
+@_INPUT
+def plan(
+    device: str,
+    stage: str,
+    models: tuple[str, ...],
+    max_memory_mib: float | None,
+    max_latency_ms: float | None,
+    sure: bool,
+    input_size: int | None,
+) -> None:
+    """Show the largest batch that fits, and which batch sizes and pruning levels are worth their cost."""
+    from perf_assets.analysis.predictors import pipeline
+    from perf_assets.analysis.predictors.serve import capacity
+
+    with plain_errors():
+        paths = data_paths()
+        seen = pipeline.read_measurements(paths)
+        predictor = pipeline.load(paths, device, stage, seen, _own_networks(models))
+        own = seen.runs[seen.runs["device"].isin(predictor.learnt_on) & (seen.runs["stage"] == stage)]
+        predictions = capacity.grid(
+            predictor, list(models) or sorted(own["model"].unique()), input_size=input_size or 0
+        )
+        if predictions.empty:
+            raise ValueError(
+                f"no shapes of {', '.join(models)}: drop a layer table, or use torchvision's names"
+            )
+    meets = capacity.feasible(predictions, max_memory_mib, max_latency_ms, sure=sure)
+    columns = [
+        name
+        for name in ("model", "pruning_ratio", "batch_size", "latency", "memory", "energy", "abstain")
+        if name in predictions
+    ]
+    shown = {"latency": "latency ms", "memory": "memory MiB", "energy": "energy J", "pruning_ratio": "pruned"}
+    header = [shown.get(name, name.replace("_", " ")) for name in columns]
+    if not meets.any():
+        raise click.ClickException("no configuration meets these limits")
+    click.echo("largest batch")
+    print_table(
+        header, [*capacity.largest_batches(predictions, meets)[columns].itertuples(index=False, name=None)]
+    )
+    click.echo("worth their cost (no other is faster per image, less pruned and smaller)")
+    print_table(header, [*capacity.pareto(predictions, meets)[columns].itertuples(index=False, name=None)])
+
+
+def _shortage() -> str:
+    """Which device, stage and target have too few measured configurations to fit on, in words."""
+    from perf_assets.analysis.predictors import pipeline
+    from perf_assets.analysis.predictors.serve.predictor_set import shortages
+
+    seen = pipeline.read_measurements(data_paths())
+    lines = [
+        f"  {row['device']} ({row['tool']}), {row['stage']}, {row['target']}: {row['measured']} measured"
+        f" configurations, {row['needed']} are needed"
+        for row in shortages(seen.runs)
+    ]
+    cure = "measure more with 'perf-assets sweep', or drop profiles of these devices"
+    if not lines:
+        return f"nothing to fit: no run of a profiler is in the tables; {cure}"
+    return "\n".join(["nothing to fit: too few configurations were measured", *lines, cure])
+
+
+def _own_networks(models: Iterable[str]) -> dict:
+    """Networks that are named as ``package.module:name``; modules of the working folder can be imported."""
+    from perf_assets.analysis.predictors.features.shapes import imported
+
+    named = [model for model in models if ":" in model]
+    if named and "" not in sys.path:
+        sys.path.insert(0, "")
+    return {model: imported(model) for model in named}
+
+
+@contextmanager
+def plain_errors() -> Generator:
+    """Errors that a user can cure, as one line."""
+    from perf_assets.store.database import NoDatabaseError
+
+    try:
+        yield
+    except (NoDatabaseError, ValueError) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,90 @@
+"""The device that torch measures on: finding it, its facts, its memory, and whether it is what its label says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from perf_assets.measuring.devices import host
+from perf_assets.schema.device_catalog import catalog
+
+
+def torch_device(name: str) -> torch.device:
+    """Find the device and make it the current one.
+
+    Raises:
+        ValueError: it does not exist here.
+    """
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"device {name}: no CUDA device is visible: use cpu, or look at CUDA_VISIBLE_DEVICES"
+            )
+        device = torch.device("cuda", device.index or 0)
+        torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        raise ValueError(f"device {name}: only cpu and cuda can be measured")
+    return device
+
+
+def uuid_of(device: torch.device) -> str | None:
+    """Tell a GPU's UUID; None for the processor."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
+
+
+def lock_name(device: torch.device) -> str:
+    """Name the lock of a device, the same for all of its names."""
+    return uuid_of(device) or "cpu"
+
+
+def device_facts(device: torch.device) -> dict[str, Any]:
+    """Describe the device: type and name, and of a GPU its memory and capability."""
+    if device.type == "cpu":
+        return {"type": "cpu", "name": host.host_facts()["cpu_model"]}
+    facts = torch.cuda.get_device_properties(device)
+    return {
+        "type": "cuda",
+        "name": facts.name,
+        "uuid": uuid_of(device),
+        "memory_total_mib": facts.total_memory / 2**20,
+        "multiprocessors": facts.multi_processor_count,
+        "compute_capability": f"{facts.major}.{facts.minor}",
+    }
+
+
+def free_mib(device: torch.device) -> float | None:
+    """Tell the memory that is free on the device (of the machine, for the processor), in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2**20
+    return host.host_facts()["memory_available_mib"]
+
+
+def used_mib(device: torch.device) -> float | None:
+    """Tell the memory in use on the device (of the machine, for the processor), in MiB."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return (total - free) / 2**20
+    return host.system_used_mib()
+
+
+def check_label(label: str | None, facts: dict[str, Any]) -> None:
+    """Refuse a label that names another device than the one that is there.
+
+    A label that the catalogue of devices does not know, and one that leaves the variant open (``h100`` of an
+    ``h100-nvl``), contradicts nothing.
+
+    Raises:
+        ValueError: it names another one; the message says what is there.
+    """
+    names = catalog()
+    asked, asked_kind = names.name(label)
+    found, _ = names.name(facts.get("name"))
+    if asked is None or found is None or asked_kind is None or facts["type"] == "cpu":
+        return
+    if found != asked and not found.startswith(f"{asked}-"):
+        raise ValueError(
+            f"device_label {label!r}, but this machine has {facts['name']!r} ({found}): use that label,"
+            " or correct the site file's constraint"
+        )

@@ -1,0 +1,78 @@
+"""Command line on a node: measure what is left of a sweep's stage.
+
+    python -m perf_assets.measuring.sweeps --sweep sweep.toml --stage quick --out FOLDER [--known known.json]
+
+Exit codes: 0 for every measured outcome (out of memory and unsupported ones too), 1 when a run failed, 2 for a
+sweep that cannot be used, 75 when the point limit left some of it undone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from perf_assets.measuring.sweeps.grid import POINTS_LEFT_EXIT_CODE, parse_sweep, read_sweep
+from perf_assets.measuring.sweeps.runner import Progress, run_sweep, write_progress
+from perf_assets.workspace.validation import read_json
+
+
+class _PointLimitReached(Exception):  # noqa: N818 - it ends a loop, it is no error
+    """Enough points were measured."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m perf_assets.measuring.sweeps",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--sweep", type=Path, required=True, help="TOML or JSON file: see perf_assets.measuring.sweeps.grid"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the logs")
+    parser.add_argument("--stage", default="sanity", help="sanity, quick or full")
+    parser.add_argument("--known", type=Path, help="JSON object: status by key of points measured before")
+    parser.add_argument("--again", action="store_true", help="measure what is known as well")
+    parser.add_argument("--points", type=int, help="measure at most so many points")
+    parser.add_argument("--progress", type=Path, help="file that always says how far the sweep is")
+    options = parser.parse_args(arguments)
+    try:
+        return _measure(options)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _measure(options: argparse.Namespace) -> int:
+    if options.sweep.suffix == ".json":
+        sweep = parse_sweep(read_json(options.sweep), str(options.sweep))
+    else:
+        sweep = read_sweep(options.sweep)
+    known = read_json(options.known) if options.known else {}
+    write = write_progress(options.progress, sweep, options.stage) if options.progress else None
+
+    def on_progress(progress: Progress) -> None:
+        if write:
+            write(progress)
+        left = "" if progress.remaining_s is None else f", {progress.remaining_s:.0f} s left"
+        print(f"{progress.done}/{progress.total} {progress.current or 'done'}{left}", flush=True)
+        if options.points is not None and progress.current and progress.done >= options.points:
+            raise _PointLimitReached
+
+    try:
+        report = run_sweep(
+            sweep, options.stage, options.out, known=known, again=options.again, on_progress=on_progress
+        )
+    except _PointLimitReached:
+        return POINTS_LEFT_EXIT_CODE
+    print(json.dumps({status: len(names) for status, names in sorted(report.points.items())}))
+    for name in report.points.get("refused", ()):
+        print(f"refused: {name} has no sanity point that is ok; run the stage sanity first")
+    return 1 if {"failed", "incomplete", "busy"} & set(report.points) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Measure what is left of a sweep's stage, each point in a fresh process, in the order that the grid says.
+
+Runs on the node that is measured: no Dagster, no store. What is declared stands in ``grid``, the choice of sizes under
+a budget in ``adaptive``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from perf_assets.measuring.profiling.spec import ProfileSpec
+from perf_assets.measuring.recording.log import read_log
+from perf_assets.measuring.sweeps.adaptive import AdaptiveChooser
+from perf_assets.measuring.sweeps.grid import Sweep, combination_key, points
+
+ANSWERS = ("ok", "oom", "predicted_oom", "unsupported")
+"""Statuses that are an answer; failed and incomplete points are measured again."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is."""
+
+    done: int
+    total: int
+    current: str | None
+    statuses: Mapping[str, int]
+    elapsed_s: float
+    remaining_s: float | None
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What became of every point: its name by status, skipped and refused ones included."""
+
+    points: Mapping[str, tuple[str, ...]]
+
+
+def measured(folder: str | Path) -> dict[str, str]:
+    """Status by key of all points whose logs lie in a folder; of several, the last one that is an answer."""
+    found: dict[str, str] = {}
+    for path in sorted(Path(folder).glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
+        try:
+            log = read_log(path)
+        except ValueError:
+            continue
+        if log["status"] in ANSWERS or log["header"]["key"] not in found:
+            found[log["header"]["key"]] = log["status"]
+    return found
+
+
+def run_sweep(
+    sweep: Sweep,
+    sweep_stage: str,
+    out: str | Path,
+    *,
+    known: Mapping[str, str] | None = None,
+    again: bool = False,
+    point_limit_s: float = 900.0,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> SweepReport:
+    """Measure what a stage asks for and nobody has measured yet.
+
+    Args:
+        sweep: the grid.
+        sweep_stage: ``sanity``, ``quick`` or ``full``.
+        out: folder for the logs; what lies there already is not measured again.
+        known: status by key of further points that were measured before (from SQL).
+        again: measure everything, whatever is known.
+        point_limit_s: wall time after which a point's process is killed; its log stays ``incomplete``.
+        on_progress: told before each point and at the end.
+
+    Returns:
+        Names of points by status: those of the logs, ``known``, ``skipped`` (above a size that ran out of memory),
+        ``refused`` (no ``ok`` sanity point), ``budget`` (the budget decided that they need not be measured).
+    """
+    known = {**(known or {}), **measured(out)}
+    outcomes: dict[str, list[str]] = {}
+    pending = []
+    for spec in points(sweep, sweep_stage):
+        if sweep_stage == "full" and known.get(combination_key(sweep, spec)) != "ok":
+            outcomes.setdefault("refused", []).append(spec.name)
+        elif not again and known.get(spec.key) in ANSWERS:
+            outcomes.setdefault("known", []).append(spec.name)
+        else:
+            pending.append(spec)
+    too_large = {
+        combination_key(sweep, spec): getattr(spec, sweep.vary)
+        for spec in points(sweep, sweep_stage)
+        if sweep.till_first_fail and known.get(spec.key) == "oom"
+    }
+    chooser = AdaptiveChooser(sweep, out) if sweep_stage == "full" and sweep.budget else None
+    started_s, done, total = time.monotonic(), 0, len(pending)
+
+    def tell(current: str | None) -> None:
+        if on_progress:
+            elapsed_s = time.monotonic() - started_s
+            remaining_s = elapsed_s / done * (total - done) if done else None
+            counts = {status: len(names) for status, names in outcomes.items()}
+            on_progress(Progress(done, total, current, counts, elapsed_s, remaining_s))
+
+    while pending:
+        spec = chooser.choose(pending) if chooser else pending[0]
+        if spec is None:
+            outcomes.setdefault("budget", []).extend(spec.name for spec in pending)
+            done = total
+            break
+        pending.remove(spec)
+        tell(spec.name)
+        size, combination = getattr(spec, sweep.vary), combination_key(sweep, spec)
+        if size > too_large.get(combination, float("inf")):
+            status = "skipped"
+        else:
+            status = run_point(spec, out, point_limit_s)
+            if status == "oom" and sweep.till_first_fail:
+                too_large[combination] = min(size, too_large.get(combination, size))
+        outcomes.setdefault(status, []).append(spec.name)
+        done += 1
+    tell(None)
+    return SweepReport({status: tuple(names) for status, names in outcomes.items()})
+
+
+def run_point(spec: ProfileSpec, out: str | Path, limit_s: float = 900.0) -> str:
+    """Measure one point in a fresh process and return its status.
+
+    ``incomplete``: the process was killed, by the limit or by others. ``busy``: the device was.
+    """
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(spec.to_json(), file)
+        file.flush()
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "perf_assets.measuring.profiling",
+                "--spec",
+                file.name,
+                "--out",
+                str(out),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            # A killed sweep must not leave a process behind that keeps the device.
+            preexec_fn=_die_with_parent,  # noqa: PLW1509
+        )
+        try:
+            output, errors = child.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return "incomplete"
+    if child.returncode == 2:
+        raise ValueError(errors.strip())
+    if child.returncode == 3:
+        return "busy"
+    path = output.partition("\n")[0]
+    return read_log(path)["status"] if path.endswith(".jsonl") else "incomplete"
+
+
+def write_progress(path: str | Path, sweep: Sweep, sweep_stage: str) -> Callable[[Progress], None]:
+    """An ``on_progress`` that keeps a JSON status file, replaced whole each time."""
+    path = Path(path)
+
+    def write(progress: Progress) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"sweep": sweep.name, "stage": sweep_stage, "pid": os.getpid(), "updated_unix_s": time.time()}
+        part = path.with_suffix(f".{os.getpid()}.tmp")
+        part.write_text(json.dumps(facts | asdict(progress)))
+        os.replace(part, path)
+
+    return write
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; Linux only, like the device lock
