@@ -63,7 +63,7 @@ def project(data, tmp_path, monkeypatch):
 def on_slurm(cluster, monkeypatch):
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
-    for device in ("l40s", "h100", "v100"):
+    for device in ("alpha", "beta", "gamma"):
         cluster.set_node(device, "resume")
     return cluster
 
@@ -132,30 +132,30 @@ def test_unknown_executor(project):
 
 @needs_slurm
 class TestOnSlurm:
-    TAGS: ClassVar = {EXECUTOR_TAG: "slurm", DEVICE_TAG: "l40s"}
+    TAGS: ClassVar = {EXECUTOR_TAG: "slurm", DEVICE_TAG: "alpha"}
 
     def test_same_op_same_kind_of_drop(self, project, data, on_slurm):
         materialize(project, self.TAGS)
         materialize(project)
         slurm, local = sql(data, RUNS)
-        assert slurm[:4] == ("ok", os.uname().nodename, "l40s", "slurm")
+        assert slurm[:4] == ("ok", os.uname().nodename, "alpha", "slurm")
         assert slurm[4].isdigit()
         assert (local[2], local[3], local[4]) == ("cpu", "local", None)
         logs = sorted(path.parent.name for path in data.drops.rglob("*.jsonl"))
         assert logs == ["small", "small"]
 
     def test_launch_config_overrides_run_tags(self, project, data, on_slurm):
-        materialize(project, self.TAGS, device="h100")
-        assert sql(data, "SELECT device FROM cleaned_runs") == [("h100",)]
+        materialize(project, self.TAGS, device="beta")
+        assert sql(data, "SELECT device FROM cleaned_runs") == [("beta",)]
 
     def test_unknown_device_and_feature(self, project, on_slurm):
         result = materialize(project, self.TAGS | {DEVICE_TAG: "abacus"}, ok=False)
         assert "add a table [devices.abacus]" in failure_of(result)
-        result = materialize(project, self.TAGS | {DEVICE_TAG: "tpu"}, ok=False)
+        result = materialize(project, self.TAGS | {DEVICE_TAG: "delta"}, ok=False)
         assert "no node has the constraint" in failure_of(result)
 
     def test_queue_timeout(self, project, on_slurm):
-        on_slurm.set_node("l40s", "drain")
+        on_slurm.set_node("alpha", "drain")
         result = materialize(project, self.TAGS, DeviceRunner(queue_timeout_s=1), ok=False)
         assert "in the queue" in failure_of(result)
         assert on_slurm.queue() == []
@@ -168,7 +168,7 @@ class TestOnSlurm:
     def test_node_lost_in_mid_run(self, project, data, on_slurm):
         def lose():
             wait_for(lambda: list((data.root / "work").rglob("progress.json")))
-            on_slurm.set_node("l40s", "down")
+            on_slurm.set_node("alpha", "down")
 
         thread = threading.Thread(target=lose)
         thread.start()
@@ -230,7 +230,7 @@ class TestLaunchedFromTheUi:
             yield Ui(instance, workspace)
 
     def test_cancel_ends_the_job_within_seconds(self, ui, engine, project, data):
-        run_id = ui.launch(run_config(project, stage="quick", executor=engine.name, device="l40s"))
+        run_id = ui.launch(run_config(project, stage="quick", executor=engine.name, device="alpha"))
         prefix = f"{JOB_PREFIX}{run_id}"
         wait_for(lambda: list((data.root / "work").rglob("progress.json")))
         assert len(engine.find(prefix)) == 1
@@ -244,7 +244,7 @@ class TestLaunchedFromTheUi:
         assert ui.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.CANCELED
 
     def test_killed_worker_leaves_an_orphan_that_is_found(self, ui, engine, project, data):
-        run_id = ui.launch(run_config(project, stage="quick", executor=engine.name, device="l40s"))
+        run_id = ui.launch(run_config(project, stage="quick", executor=engine.name, device="alpha"))
         prefix = f"{JOB_PREFIX}{run_id}"
         folder = data.drops / "perf_assets" / "long"
         wait_for(lambda: len(list(folder.glob("*.jsonl"))) >= 2)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-DEVICES = ("l40s", "h100", "v100")
+DEVICES = ("alpha", "beta", "gamma")
 # Each node's fake GPU needs a character device of its own.
 GPU_FILES = ("/dev/null", "/dev/zero", "/dev/full")
 
@@ -58,20 +58,21 @@ PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 SITE = """
 [defaults]
 gres = "gpu:1"
-[devices.l40s]
-constraint = "l40s"
-[devices.h100]
-constraint = "h100"
-[devices.v100]
-constraint = "v100"
+torch_device = "cpu"
+[devices.alpha]
+constraint = "alpha"
+[devices.beta]
+constraint = "beta"
+[devices.gamma]
+constraint = "gamma"
 partition = "gpu"
-[devices.tpu]
-constraint = "tpu"
+[devices.delta]
+constraint = "delta"
 [devices.elsewhere]
-constraint = "l40s"
+constraint = "alpha"
 partition = "absent"
 [devices.greedy]
-constraint = "l40s"
+constraint = "alpha"
 gres = "gpu:9"
 """
 

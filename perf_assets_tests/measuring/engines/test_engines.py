@@ -50,7 +50,7 @@ def engine(request):
 
 @pytest.fixture
 def slurm(cluster):
-    for device in ("l40s", "h100", "v100"):
+    for device in ("alpha", "beta", "gamma"):
         cluster.set_node(device, "resume")
     return SlurmEngine(load_site())
 
@@ -63,7 +63,7 @@ from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
 engine = LocalEngine() if sys.argv[1] == 'local' else SlurmEngine(load_site())
-run_job(engine, Job(sys.argv[2], sys.argv[4:], Path(sys.argv[3]), device='l40s'))
+run_job(engine, Job(sys.argv[2], sys.argv[4:], Path(sys.argv[3]), device='alpha'))
 """
 
 
@@ -82,7 +82,7 @@ class Log(Watcher):
 
 def job(tmp_path, script: str, *arguments: str, name="pa-test-1", **options) -> Job:
     return Job(
-        name, [sys.executable, "-u", "-c", script, *arguments], tmp_path / "work", device="l40s", **options
+        name, [sys.executable, "-u", "-c", script, *arguments], tmp_path / "work", device="alpha", **options
     )
 
 
@@ -190,7 +190,7 @@ print('done')
         for owner in ("dead", "living"):
             folder = tmp_path / owner
             folder.mkdir()
-            device = "l40s" if owner == "dead" else "h100"
+            device = "alpha" if owner == "dead" else "beta"
             engine.submit(Job(f"pa-orphan-{owner}", ["sleep", "60"], folder, device=device))
         wait_for(lambda: len(engine.find("pa-orphan-")) == 2)
         assert cancel_orphans(engine, "pa-orphan-", lambda owner: owner == "living") == ["pa-orphan-dead"]
@@ -222,10 +222,10 @@ class TestSlurm:
     def test_job_runs_on_a_node_with_its_device(self, slurm, tmp_path):
         log = Log()
         script = "import os; print(os.environ['SLURMD_NODENAME'], os.environ['CUDA_VISIBLE_DEVICES'])"
-        the_job = Job("pa-h100", [sys.executable, "-c", script], tmp_path / "work", device="h100")
+        the_job = Job("pa-beta", [sys.executable, "-c", script], tmp_path / "work", device="beta")
         status = run_job(slurm, the_job, log)
-        assert log.lines == ["h100-0 0"]
-        assert status.host == "h100-0"
+        assert log.lines == ["beta-0 0"]
+        assert status.host == "beta-0"
         assert [status.state for _, status in log.statuses][-1] is State.SUCCEEDED
 
     def test_one_device_runs_one_job_at_a_time(self, slurm, tmp_path):
@@ -237,7 +237,10 @@ class TestSlurm:
             run_job(
                 slurm,
                 Job(
-                    f"pa-gres-{number}", [sys.executable, "-c", script], tmp_path / str(number), device="v100"
+                    f"pa-gres-{number}",
+                    [sys.executable, "-c", script],
+                    tmp_path / str(number),
+                    device="gamma",
                 ),
                 log,
             )
@@ -263,7 +266,7 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
 
         def fail_node():
             wait_for(counter.exists)
-            cluster.set_node("l40s", "down")
+            cluster.set_node("alpha", "down")
 
         thread = threading.Thread(target=fail_node)
         thread.start()
@@ -285,7 +288,7 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
                 size = counter.stat().st_size if counter.exists() else 0
                 if size > seen:
                     seen = size
-                    cluster.set_node("l40s", "down")
+                    cluster.set_node("alpha", "down")
 
         thread = threading.Thread(target=fail_nodes)
         thread.start()
@@ -297,7 +300,7 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
         assert counter.read_text() == "xx"
 
     def test_queue_timeout_on_a_drained_node(self, slurm, cluster, tmp_path):
-        cluster.set_node("l40s", "drain")
+        cluster.set_node("alpha", "drain")
         with pytest.raises(JobFailedError, match="in the queue"):
             run_job(slurm, job(tmp_path, "pass", name="pa-queue", queue_timeout_s=2))
         wait_for(lambda: "pa-queue" not in cluster.queue())
@@ -341,10 +344,10 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
     @pytest.mark.parametrize(
         ("device", "message"),
         [
-            ("tpu", "sinfo -o"),
+            ("delta", "sinfo -o"),
             ("elsewhere", "partition of"),
             ("greedy", "check gres"),
-            ("absent", r"no device 'absent'.*h100, l40s"),
+            ("absent", r"no device 'absent'.*alpha.*beta"),
             (None, "names no device"),
         ],
     )
@@ -354,7 +357,7 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
 
     def test_nodes_are_listed(self, slurm):
         listed = {(name, features, gres) for name, _, features, gres in slurm.nodes()}
-        assert ("l40s-0", "l40s", "gpu:l40s:1") in listed
+        assert ("alpha-0", "alpha", "gpu:alpha:1") in listed
 
 
 @needs_slurm
@@ -369,7 +372,7 @@ def test_controller_killed_for_8_s_in_mid_job(tmp_path, tmp_path_factory, monkey
         for name, value in cluster.environment.items():
             monkeypatch.setenv(name, value)
         slurm = SlurmEngine(load_site())
-        slurm.submit(Job("pa-before", ["sleep", str(waits_s)], tmp_path / "before", device="l40s"))
+        slurm.submit(Job("pa-before", ["sleep", str(waits_s)], tmp_path / "before", device="alpha"))
 
         def restart():
             wait_for(begun.exists)
@@ -389,7 +392,7 @@ def test_controller_killed_for_8_s_in_mid_job(tmp_path, tmp_path_factory, monkey
 
 def test_slurm_is_not_installed(tmp_path, monkeypatch):
     site = tmp_path / "cluster.toml"
-    site.write_text("[devices.l40s]\n")
+    site.write_text("[devices.alpha]\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match="sbatch is not installed"):
         run_job(SlurmEngine(load_site(site)), job(tmp_path, "pass"))
@@ -399,16 +402,16 @@ class TestSite:
     def test_defaults_and_setup(self, tmp_path):
         path = tmp_path / "cluster.toml"
         path.write_text(
-            '[defaults]\nsetup = ["module load a"]\nmemory_gib = 8\n[devices.l40s]\nsetup = ["module load b"]\n'
-            'constraint = "gpul40s"\n'
+            '[defaults]\nsetup = ["module load a"]\nmemory_gib = 8\n[devices.alpha]\nsetup = ["module load b"]\n'
+            'constraint = "gpualpha"\n'
         )
-        nodes = load_site(path).nodes_of("l40s")
+        nodes = load_site(path).nodes_of("alpha")
         assert nodes.setup == ("module load a", "module load b")
-        assert (nodes.constraint, nodes.memory_gib, nodes.gres) == ("gpul40s", 8, "gpu:1")
+        assert (nodes.constraint, nodes.memory_gib, nodes.gres) == ("gpualpha", 8, "gpu:1")
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("[devices.l40s]\nfeature = 'x'\n", "no setting feature"), ("[devices", "cluster.toml")],
+        [("[devices.alpha]\nfeature = 'x'\n", "unknown key 'feature'"), ("[devices", "cluster.toml")],
     )
     def test_errors_name_file_and_key(self, tmp_path, text, message):
         path = tmp_path / "cluster.toml"

@@ -1,6 +1,5 @@
 """Whole runs on the processor: what the log holds, and that every way to end is a result."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -14,11 +13,15 @@ from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec, read_s
 from perf_assets.measuring.recording.log import read_log
 
 SHORT = {"max_time_s": 0.4, "warmup_max_s": 0.4, "min_time_s": 0.05}
-LENET = ProfileSpec("lenet5", protocol=SHORT, passes=("latency",), skip_predicted_oom=False)
+LENET = ProfileSpec(network="lenet5", protocol=SHORT, passes=("latency",), skip_predicted_oom=False)
+
+
+def changed(**changes) -> ProfileSpec:
+    return parse_spec({**LENET.to_json(), **changes})
 
 
 def profiled(tmp_path, **changes):
-    path, result = run.profile(dataclasses.replace(LENET, **changes), tmp_path)
+    path, result = run.profile(changed(**changes), tmp_path)
     log = read_log(path)
     assert log["rejected"] == []
     assert log["result"].items() >= {k: v for k, v in result.items() if k != "traceback"}.items()
@@ -123,8 +126,8 @@ def test_specs_are_checked_at_once(tmp_path):
         ({"networks": "x"}, "unknown field"),
         ({}, "'network' is missing"),
         ({"network": "lenet5", "stage": "test"}, "use one of inference, training"),
-        ({"network": "lenet5", "batch_size": 0}, "above 0"),
-        ({"network": "lenet5", "protocol": {"blocks": 3}}, "unknown protocol setting"),
+        ({"network": "lenet5", "batch_size": 0}, "greater than or equal to 1"),
+        ({"network": "lenet5", "protocol": {"blocks": 3}}, "unknown key 'protocol.blocks'"),
         ({"network": "lenet5", "passes": ["speed"]}, "use one of latency"),
     ):
         with pytest.raises(ValueError, match=cure):
@@ -132,13 +135,13 @@ def test_specs_are_checked_at_once(tmp_path):
     (tmp_path / "s.json").write_text("{")
     with pytest.raises(ValueError, match="not JSON"):
         read_spec(tmp_path / "s.json")
-    with pytest.raises(ValueError, match=r"use cpu, or look at CUDA_VISIBLE_DEVICES|only cpu and cuda"):
-        run.profile(dataclasses.replace(LENET, device="xpu"), tmp_path)
+    with pytest.raises(ValueError, match="should match pattern"):
+        run.profile(changed(device="xpu"), tmp_path)
 
 
 def test_key_is_that_of_the_question():
-    assert dataclasses.replace(LENET, sweep="a", passes=("latency", "memory")).key == LENET.key
-    keys = {dataclasses.replace(LENET, **change).key for change in (
+    assert changed(sweep="a", passes=("latency", "memory")).key == LENET.key
+    keys = {changed(**change).key for change in (
         {"batch_size": 2}, {"stage": "training"}, {"algorithm": "gemm"}, {"pruning_ratio": 0.5}, {"device": "cuda"})}  # fmt: skip
     assert len(keys | {LENET.key}) == 6
     assert parse_spec(json.loads(json.dumps(LENET.to_json()))) == LENET
@@ -146,7 +149,7 @@ def test_key_is_that_of_the_question():
 
 def test_payload_needs_neither_dagster_nor_duckdb():
     code = (
-        "import sys, perf_assets.measuring.profiling.run, perf_assets.measuring.sweeps.grid, perf_assets.analysis.comparisons.paired;"
+        "import sys, perf_assets.measuring.profiling.run, perf_assets.measuring.sweeps.runner, perf_assets.analysis.comparisons.paired;"
         "assert not {'dagster', 'duckdb', 'pandas', 'pyarrow', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,5 @@
 """Sweeps of a tiny network on the processor: order, resumption after a kill, exclusion, gates and budget."""
 
-import dataclasses
 import datetime
 import itertools
 import json
@@ -12,8 +11,9 @@ import time
 import pytest
 
 from perf_assets.measuring.recording.log import LogWriter, read_log
-from perf_assets.measuring.sweeps import grid
-from perf_assets.measuring.sweeps.grid import parse_sweep, read_sweep, run_sweep
+from perf_assets.measuring.sweeps import adaptive, grid, runner
+from perf_assets.measuring.sweeps.grid import parse_sweep, read_sweep
+from perf_assets.measuring.sweeps.runner import run_sweep
 
 FIELDS = {
     "name": "tiny",
@@ -31,7 +31,8 @@ FIELDS = {
 
 SWEEP = """
 import json, sys
-from perf_assets.measuring.sweeps.grid import parse_sweep, run_sweep, write_progress
+from perf_assets.measuring.sweeps.grid import parse_sweep
+from perf_assets.measuring.sweeps.runner import run_sweep, write_progress
 sweep = parse_sweep(json.loads(sys.argv[1]))
 run_sweep(sweep, "quick", sys.argv[2], on_progress=write_progress(sys.argv[2] + "/status.json", sweep, "quick"))
 """
@@ -57,18 +58,18 @@ def test_killed_sweep_loses_one_point_and_finishes_when_started_again(tmp_path):
     process = start_sweep(out, fields)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (
-        len(grid.measured(out)) == 2 and "ok" in grid.measured(out).values()
+        len(runner.measured(out)) == 2 and "ok" in runner.measured(out).values()
     ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     status = json.loads((out / "status.json").read_text())
     assert (status["done"], status["total"], status["sweep"]) == (1, 2, "tiny")
-    before = grid.measured(out)
+    before = runner.measured(out)
     assert sorted(before.values()) == ["incomplete", "ok"]
     report = run_sweep(parse_sweep(fields), "quick", out).points
     assert {name: len(names) for name, names in report.items()} == {"known": 1, "ok": 1}
-    assert list(grid.measured(out).values()) == ["ok"] * 2
+    assert list(runner.measured(out).values()) == ["ok"] * 2
     assert run_sweep(parse_sweep(fields), "quick", out).points.keys() == {"known"}
     # The killed sweep left no process behind that went on measuring.
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans(out)))
@@ -94,13 +95,17 @@ def test_sizes_above_one_that_ran_out_of_memory_are_skipped(tmp_path):
 
 
 def test_order_is_random_but_the_same_for_the_same_seed():
-    sweep = parse_sweep(
-        {**FIELDS, "largest": 500, "networks": ["lenet5", "resnet18"], "stages": ["inference", "training"]}
-    )
+    fields = {
+        **FIELDS,
+        "largest": 500,
+        "networks": ["lenet5", "resnet18"],
+        "stages": ["inference", "training"],
+    }
+    sweep = parse_sweep(fields)
     order = [spec.key for spec in grid.points(sweep, "quick")]
     assert len(set(order)) == len(order) == 40
     assert order == [spec.key for spec in grid.points(sweep, "quick")]
-    other = [spec.key for spec in grid.points(dataclasses.replace(sweep, seed=5), "quick")]
+    other = [spec.key for spec in grid.points(parse_sweep({**fields, "seed": 5}), "quick")]
     assert sorted(other) == sorted(order)
     assert other != order
 
@@ -146,21 +151,21 @@ def test_budget_stops_when_sizes_are_known_well_enough(tmp_path):
 
 def test_uncertainty_is_largest_far_from_what_was_measured():
     known = [1, 2, 4, 8]
-    half_widths = grid.half_widths_of_prediction(known, [1.0, 1.7, 3.6, 6.1], [2, 8, 64, 512])
+    half_widths = adaptive.half_widths_of_prediction(known, [1.0, 1.7, 3.6, 6.1], [2, 8, 64, 512])
     assert half_widths[0] < half_widths[2] < half_widths[3]
     known += [512]
-    closer = grid.half_widths_of_prediction(known, [1.0, 1.7, 3.6, 6.1, 400.0], [2, 8, 64, 512])
+    closer = adaptive.half_widths_of_prediction(known, [1.0, 1.7, 3.6, 6.1, 400.0], [2, 8, 64, 512])
     assert closer[3] < half_widths[3]
 
 
 def test_declarations_are_checked_before_anything_runs(tmp_path):
     for change, cure in (
-        ({"vary": "depth"}, "vary is batch_size or input_size"),
-        ({"smallest": 9}, "sizes from 9 to 3 are none"),
+        ({"vary": "depth"}, "key 'vary': input should be 'batch_size' or 'input_size'"),
+        ({"smallest": 9}, "smallest 9 is above largest 3"),
         ({"stages": ["test"]}, "use one of inference, training"),
-        ({"options": {"pases": []}}, "unknown field"),
-        ({"gpus": 2}, "unknown"),
-        ({"budget": {"runs": 1}}, "use points and target"),
+        ({"options": {"pases": []}}, "did you mean 'passes'"),
+        ({"gpus": 2}, "unknown key 'gpus'"),
+        ({"budget": {"runs": 1}}, "use one of points, target"),
     ):
         with pytest.raises(ValueError, match=cure):
             parse_sweep({**FIELDS, **change})
