@@ -2,9 +2,9 @@
 
     .venv/bin/python -m benchmarks.engines [--repeats 5]
 
-A payload of one second runs directly, through the local engine and through a small Slurm of its own (where it is
-installed), interleaved; what is printed are medians and spreads of the whole, and the share that the engines take
-of a sweep of 1,000 points.
+A payload of one second runs directly, through the local engine and through a small Slurm of its own (where it
+is installed), interleaved; what is printed are medians and spreads of the whole, and the share that the
+engines take of a sweep of 1,000 points.
 """
 
 from __future__ import annotations
@@ -69,9 +69,13 @@ def compare(root: Path, repeats: int, engines: list[Engine]) -> None:
         share = statistics.median(added) * POINTS / POINTS_PER_JOB / (POINTS * point_s)
         goal = {"local": "0.5 s", "slurm": "2 s"}[name]
         table.add_row(
-            name, f"{statistics.median(times_s):.2f} s", spread(times_s), f"{statistics.median(added):.2f} s", goal,
+            name,
+            f"{statistics.median(times_s):.2f} s",
+            spread(times_s),
+            f"{statistics.median(added):.2f} s",
+            goal,
             f"{100 * share:.2f} % (goal 2 %)",
-        )  # fmt: skip
+        )
     Console(width=120).print(table)
     print(f"a point of the sweep: {point_s:.1f} s (lenet5, latency only, a fresh process)")
 

@@ -1,4 +1,5 @@
-"""Speed of ingestion against the ways it replaces; prints ratios, since times on a shared machine say little alone.
+"""Speed of ingestion against the ways it replaces; prints ratios, since times on a shared machine say little
+alone.
 
     .venv/bin/python benchmarks/ingest.py [--runs 8500] [--megabytes 100]
 

@@ -50,7 +50,8 @@ def show(scores: list[dict]) -> None:
         if row["group"] == "all":
             lines.setdefault((row["target"], row["device"], row["split"]), {})[row["method"]] = row
     print(
-        f"{'target':17}{'device':8}{'split':23}{'n':>6}  {'ours':>6} {'cover':>6} {'abst.':>6}  peers (mean error in %; oom: judged wrongly)"
+        f"{'target':17}{'device':8}{'split':23}{'n':>6}  {'ours':>6} {'cover':>6} {'abst.':>6}  peers (mean "
+        "error in %; oom: judged wrongly)"
     )
     for (target, device, split), methods in sorted(
         lines.items(), key=lambda item: (item[0][0], item[0][1], SPLITS.index(item[0][2]))
@@ -63,18 +64,25 @@ def show(scores: list[dict]) -> None:
         peers = ", ".join(f"{name} {row['mape']:.2f}" for name, row in methods.items())
         label = split + (" (leaky)" if split == "random_leaky" else "")
         print(
-            f"{target:17}{device:8}{label:23}{ours.get('n', 0):6}  {ours.get('mape', float('nan')):6.2f} {' '.join(cells)}  {peers}"
+            f"{target:17}{device:8}{label:23}{ours.get('n', 0):6}  {ours.get('mape', float('nan')):6.2f} "
+            f"{' '.join(cells)}  {peers}"
         )
 
 
 def coverage(scores: list[dict]) -> None:
-    """A line a split: how often 90 % intervals held, on average over targets and devices, and the range of them."""
+    """A line a split: how often 90 % intervals held, on average over targets and devices, and the range of
+    them."""
     print()
     for split in SPLITS:
-        own = [row["coverage"] for row in scores if row["group"] == "all" and row["split"] == split and row.get("coverage") is not None]  # fmt: skip
+        own = [
+            row["coverage"]
+            for row in scores
+            if row["group"] == "all" and row["split"] == split and row.get("coverage") is not None
+        ]
         if own:
             print(
-                f"90 % intervals, {split}: {sum(own) / len(own):.1f} % on average, {min(own):.0f}-{max(own):.0f} over {len(own)} targets and devices"
+                f"90 % intervals, {split}: {sum(own) / len(own):.1f} % on average, "
+                f"{min(own):.0f}-{max(own):.0f} over {len(own)} targets and devices"
             )
 
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.profiler_overhead [network ...]
 
-Interleaved in one process: a bare loop over ``time.perf_counter`` against the protocol's blocks, as a median ratio
-with its interval; beside them ``torch.utils.benchmark``. Then the sum of the layers' times over the step's.
+Interleaved in one process: a bare loop over ``time.perf_counter`` against the protocol's blocks, as a median
+ratio with its interval; beside them ``torch.utils.benchmark``. Then the sum of the layers' times over the
+step's.
 """
 
 import statistics
@@ -54,8 +55,11 @@ def main() -> None:
                 layers_ms = sum(row["median_ms"] for row in time_layers(model, step, 1))
                 shares.append(layers_ms / bare_ms[-1])
         found = judge_pairs(bare_ms, ours_ms)
-        print(f"{name:16}{statistics.median(bare_ms):10.3f}{found.ratio:14.4f}{f'{found.low:.4f}-{found.high:.4f}':>20}"
-              f"{statistics.median(torch_ms):14.4f}{statistics.median(shares):9.1%}", flush=True)  # fmt: skip
+        print(
+            f"{name:16}{statistics.median(bare_ms):10.3f}{found.ratio:14.4f}{f'{found.low:.4f}-{found.high:.4f}':>20}"
+            f"{statistics.median(torch_ms):14.4f}{statistics.median(shares):9.1%}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

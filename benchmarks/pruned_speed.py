@@ -23,8 +23,10 @@ def inference(model: torch.nn.Module, images: torch.Tensor):
 
 
 def main() -> None:
-    print(f"{'network':12}{'method':24}{'ratio of latency':>18}{'99.7 % interval':>20}  {'verdict':10}"
-          f"{'weights MiB':>14}{'estimated peak MiB':>20}")  # fmt: skip
+    print(
+        f"{'network':12}{'method':24}{'ratio of latency':>18}{'99.7 % interval':>20}  {'verdict':10}"
+        f"{'weights MiB':>14}{'estimated peak MiB':>20}"
+    )
     images = torch.randn(2, 3, 224, 224)
     for name in sys.argv[1:] or ["vgg16", "resnet50"]:
         base = zoo.build(name)
@@ -36,8 +38,12 @@ def main() -> None:
             for model in (base, pruned):
                 weights.append(sum(p.numel() for p in model.parameters()) * 4 / 2**20)
                 peaks.append(tracing.estimate_peak_memory(model, 2, stage="inference")["peak_mib"])
-            print(f"{name:12}{method:24}{found.ratio:18.3f}{f'{found.low:.3f}-{found.high:.3f}':>20}  {found.verdict:10}"
-                  f"{f'{weights[0]:.0f} → {weights[1]:.0f}':>14}{f'{peaks[0]:.0f} → {peaks[1]:.0f}':>20}", flush=True)  # fmt: skip
+            print(
+                f"{name:12}{method:24}{found.ratio:18.3f}{f'{found.low:.3f}-{found.high:.3f}':>20}  "
+                f"{found.verdict:10}"
+                f"{f'{weights[0]:.0f} → {weights[1]:.0f}':>14}{f'{peaks[0]:.0f} → {peaks[1]:.0f}':>20}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

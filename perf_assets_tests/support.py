@@ -55,7 +55,8 @@ class _Rows:
 
 
 def source_of(path: Path, dropped_as: str | None = None, timezone: str = "UTC") -> Source:
-    """A source for a file or run directory; ``dropped_as`` is its path under drops, by default its own name."""
+    """A source for a file or run directory; ``dropped_as`` is its path under drops, by default its own
+    name."""
     members = {PLAIN: path}
     if path.is_dir():
         members = {member.name: member for member in sorted(path.iterdir())}

@@ -1,4 +1,5 @@
-"""What the documents say is so: the README's SQL runs on the shipped drops, and the printed tables are the schema's."""
+"""What the documents say is so: the README's SQL runs on the shipped drops, and the printed tables are the
+schema's."""
 
 import re
 import shutil

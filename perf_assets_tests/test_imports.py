@@ -36,7 +36,8 @@ def name_of(path: Path) -> str:
 
 @cache
 def imports_of(path: Path) -> frozenset[str]:
-    """Full names of what a module imports; imports for type checkers alone (``if TYPE_CHECKING:``) do not count."""
+    """Full names of what a module imports; imports for type checkers alone (``if TYPE_CHECKING:``) do not
+    count."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":

@@ -21,7 +21,8 @@ EXIT_REFUSED = 3
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 def ingest(paths: tuple[Path, ...]) -> None:
-    """Take in all pending drops, or just PATHS: files and folders, copied into drops first if they lie elsewhere.
+    """Take in all pending drops, or just PATHS: files and folders, copied into drops first if they lie
+    elsewhere.
 
     Exits with 0, or with 3 when some drop could not be taken in.
     """

@@ -11,7 +11,8 @@ from perf_assets.cli.render import print_table, say
 from perf_assets.workspace.paths import data_paths
 
 _MEASURED = """
-    SELECT model, batch_size, input_size, stage, algorithm, coalesce(device, device_kind) AS device, host, status,
+    SELECT model, batch_size, input_size, stage, algorithm, coalesce(device, device_kind) AS device, host,
+        status,
         latency_ms, throughput_per_s, array_to_string(quality, ', ') AS quality
     FROM cleaned_runs
     WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = ?
@@ -60,7 +61,8 @@ def sweep(file: Path, stage: str, executor: str, device: str, site_file: Path | 
     "--out", type=click.Path(path_type=Path), help="Folder for the log. [default: drops/perf_assets/profiles]"
 )
 def profile(spec: Path, out: Path | None) -> None:
-    """Measure the one configuration of the JSON file SPEC on this machine; its log is a drop like any other."""
+    """Measure the one configuration of the JSON file SPEC on this machine; its log is a drop like any
+    other."""
     from perf_assets.measuring.devices.lock import DeviceBusyError
     from perf_assets.measuring.profiling.__main__ import measure
     from perf_assets.measuring.profiling.spec import read_spec

@@ -14,7 +14,8 @@ from perf_assets.workspace.paths import data_paths
 
 @click.command()
 def fit() -> None:
-    """Fit the predictors to the published runs, score them beside their peers, publish scores and predictions."""
+    """Fit the predictors to the published runs, score them beside their peers, publish scores and
+    predictions."""
     from perf_assets.analysis.predictors import pipeline
 
     with plain_errors():

@@ -1,4 +1,4 @@
-"""Wiring: every definition, listed once."""
+"""Dataflow: every definition, listed once."""
 
 from __future__ import annotations
 

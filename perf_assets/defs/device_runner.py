@@ -1,8 +1,8 @@
 """The device runner: measures a sweep where a tag says, on this machine or on a node of a Slurm cluster.
 
-An op says what it needs by the tags ``perf_assets/executor`` and ``perf_assets/device``; run tags override them,
-and what the launch configures overrides both. Here the tags become a place; everything else is the library's
-(``perf_assets.measuring.sweeps.campaign``), which the command line calls as well.
+An op says what it needs by the tags ``perf_assets/executor`` and ``perf_assets/device``; run tags override
+them, and what the launch configures overrides both. Here the tags become a place; everything else is the
+library's (``perf_assets.measuring.sweeps.campaign``), which the command line calls as well.
 
 The payload's own log is the result, so no messages have to travel back through Dagster: the runner shows the
 output while it comes and reads nothing but exit codes.
@@ -32,7 +32,8 @@ DEVICE_TAG = "perf_assets/device"
 
 
 def place_of(context: dg.AssetExecutionContext, configured: Mapping[str, str | None]) -> Place:
-    """Executor and device: from the launch's config, else the run's tags, else the op's, else this machine's CPU."""
+    """Executor and device: from the launch's config, else the run's tags, else the op's, else this machine's
+    CPU."""
     op_tags = context.op_execution_context.op.tags
     run_tags = context.run.tags
 

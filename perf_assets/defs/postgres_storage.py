@@ -1,8 +1,9 @@
 """Dagster's own Postgres storage, opened by one process at a time.
 
-Dagster creates its tables one by one and looks for the first only. Of several processes that open a fresh database at
-once, one can so find half of the tables, or make a table in the very moment in which another does, and fail. An
-advisory lock of the database (https://www.postgresql.org/docs/current/explicit-locking.html) lets them queue.
+Dagster creates its tables one by one and looks for the first only. Of several processes that open a fresh
+database at once, one can so find half of the tables, or make a table in the very moment in which another
+does, and fail. An advisory lock of the database
+(https://www.postgresql.org/docs/current/explicit-locking.html) lets them queue.
 """
 
 import sqlalchemy

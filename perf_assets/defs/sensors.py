@@ -35,10 +35,12 @@ def drop_sensor(context: dg.SensorEvaluationContext, data_folder: DataFolder):
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Ends profiling jobs whose run is over (its worker was killed, say), on this machine and on Slurm.",
+    description="Ends profiling jobs whose run is over (its worker was killed, say), on this machine and on "
+    "Slurm.",
 )
 def orphan_sensor(context: dg.SensorEvaluationContext, device_runner: DeviceRunner):
-    """Find this instance's jobs by name and cancel those of finished runs. Their logs are drops like any other."""
+    """Find this instance's jobs by name and cancel those of finished runs. Their logs are drops like any
+    other."""
     ended: list[str] = []
     for executor in ("local", "slurm"):
         try:

@@ -1,4 +1,5 @@
-"""What runs, waits and failed, and who holds which device: Dagster's runs and the engines' jobs in one view."""
+"""What runs, waits and failed, and who holds which device: Dagster's runs and the engines' jobs in one
+view."""
 
 import contextlib
 import json

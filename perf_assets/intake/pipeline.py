@@ -55,14 +55,14 @@ def pending(paths: DataPaths) -> list[Drop]:
     return [drop for drop in scan(paths.drops)[0] if signatures.get(drop.path) != drop.signature]
 
 
-def take_in(paths: DataPaths, progress: Progress | None = None) -> IngestReport:
+def register_drops(paths: DataPaths, progress: Progress | None = None) -> IngestReport:
     """Copy new and changed drops to ``raw`` and note them in the ledger; nothing is parsed.
 
     Returns what is still being written; such files are left for the next time.
     """
     with exclusive(paths.lock):
         ledger, report = _begin(paths), IngestReport()
-        _take_in(paths, ledger, report, progress)
+        _register(paths, ledger, report, progress)
         ledger.save(paths.ledger)
         return report
 
@@ -80,7 +80,7 @@ def ingest(
     places = None if only is None else [shown_path(path, paths.drops) for path in only]
     with exclusive(paths.lock, on_wait):
         ledger, report = _begin(paths), IngestReport()
-        _take_in(paths, ledger, report, progress, places)
+        _register(paths, ledger, report, progress, places)
         _read_pending(paths, ledger, report, progress)
         report.publication = _publish(paths, ledger)
         return report
@@ -90,7 +90,7 @@ def rebuild(paths: DataPaths, progress: Progress | None = None) -> IngestReport:
     """Make every table again from the raw copies, with the parsers as they are now."""
     with exclusive(paths.lock):
         ledger, report = _begin(paths), IngestReport()
-        _take_in(paths, ledger, report, progress)
+        _register(paths, ledger, report, progress)
         for entry in ledger.primaries().values():
             entry.read_as = None
         _read_pending(paths, ledger, report, progress)
@@ -121,7 +121,7 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _take_in(
+def _register(
     paths: DataPaths,
     ledger: Ledger,
     report: IngestReport,
@@ -164,7 +164,7 @@ def _settled_scan(paths: DataPaths) -> tuple[list[Drop], list]:
 
 def _read_pending(paths: DataPaths, ledger: Ledger, report: IngestReport, progress: Progress | None) -> None:
     timezone = local_timezone()
-    waiting = [entry for entry in ledger.primaries().values() if entry.read_as != _reading(entry, timezone)]
+    waiting = [entry for entry in ledger.primaries().values() if entry.read_as != _parse_key(entry, timezone)]
     done = 0
     for chunk in _chunks(waiting):
         batch = next_batch(paths.parts)
@@ -195,7 +195,7 @@ def _chunks(entries: Iterable[Entry]) -> Iterable[list[Entry]]:
         yield chunk
 
 
-def _reading(entry: Entry, timezone: str) -> str:
+def _parse_key(entry: Entry, timezone: str) -> str:
     """How an entry is read now; another reading than the stored one is made again.
 
     What no parser recognised depends on all of them. The path counts, because some facts stand only there.
@@ -233,7 +233,7 @@ def _read(entry: Entry, paths: DataPaths, timezone: str, writer: BatchWriter, ba
             f"the parser {entry.format} failed near line {records.current_line} with"
             f" {type(error).__name__}: {str(error)[:300]}; please report it with this file"
         )
-    entry.read_as = _reading(entry, timezone)
+    entry.read_as = _parse_key(entry, timezone)
 
 
 def _why_unsupported(text: str) -> str:

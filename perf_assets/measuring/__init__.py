@@ -1,1 +1,2 @@
-"""What runs on the machine that is measured: networks, devices, recording, profiling, engines, sweeps. No Dagster, no store."""
+"""What runs on the machine that is measured: networks, devices, recording, profiling, engines, sweeps. No
+Dagster, no store."""

@@ -1,7 +1,8 @@
-"""What devices are called and what their data sheets say: one name for everything that tools print of a device.
+"""What devices are called and what their data sheets say: one name for everything that tools print of a
+device.
 
-Names, aliases and facts stand in ``device_catalog.toml`` beside this file; a site adds its own in ``devices.toml`` of
-its data folder. No measured number belongs here.
+Names, aliases and facts stand in ``device_catalog.toml`` beside this file; a site adds its own in
+``devices.toml`` of its data folder. No measured number belongs here.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class Catalog:
     def name(self, raw: str | None) -> tuple[str | None, str | None]:
         """Device and kind behind what a log says.
 
-        A word that names only a kind (``cuda:0``, ``gpu``) gives the kind and no device; a name that the catalogue
-        does not hold is shortened by rule, and its kind told by its family where that is known.
+        A word that names only a kind (``cuda:0``, ``gpu``) gives the kind and no device; a name that the
+        catalogue does not hold is shortened by rule, and its kind told by its family where that is known.
         """
         if raw is None:
             return None, None
@@ -193,6 +194,7 @@ def devices() -> dict[str, Device]:
 
 
 def device_facts(name: str) -> Device:
-    """Facts of a device; of an unknown one, those of a middling accelerator, which a fit then scales as a whole."""
+    """Facts of a device; of an unknown one, those of a middling accelerator, which a fit then scales as a
+    whole."""
     typical = Device(name, 10.0, 500.0, float("inf"), 250.0, False, 2023, f"not in {DEVICES_FILE.name}")
     return devices().get(name, typical)

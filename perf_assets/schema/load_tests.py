@@ -55,7 +55,8 @@ CLEANED_LOAD_LEVELS = table(
     number(
         "composing_queue_us",
         "us",
-        "queue time of an ensemble's composing models: hidden in network_us of a CSV, already part of queue_us "
+        "queue time of an ensemble's composing models: hidden in network_us of a CSV, already part of "
+        "queue_us "
         "in a text report, so greatest(queue_us, composing_queue_us) is the queueing in all",
     ),
     number("ttft_p50_us", "us", "time to first token, median"),

@@ -4,7 +4,8 @@ from perf_assets.schema.columns import FLAG, Column, count, number, table, text
 
 PREDICTOR_SCORES = table(
     "predictor_scores",
-    "How far a method is off on one split of the measured runs: held-out groups, and labelled leaky splits beside them.",
+    "How far a method is off on one split of the measured runs: held-out groups, and labelled leaky splits "
+    "beside them.",
     text("target", "latency, memory (used), memory_allocated, memory_reserved, energy, oom or layer_latency"),
     text("device", "the device, such as tx2; of several devices in one fit, the held-out one"),
     text("stage", "training or inference"),
@@ -12,12 +13,14 @@ PREDICTOR_SCORES = table(
     text(
         "split",
         "leave_one_network_out, leave_one_device_out, unseen_pruning_level, config; transfer_to_network and"
-        " transfer_to_device (what was held out, after some of its points were measured); or random_leaky, whose test"
+        " transfer_to_device (what was held out, after some of its points were measured); or random_leaky, "
+        "whose test"
         " rows have near twins among the training rows",
     ),
     text(
         "group",
-        "the held-out group; 'all' for all of them together; of transfers k=0, k=1, ... measured points, over 20 random choices of them",
+        "the held-out group; 'all' for all of them together; of transfers k=0, k=1, ... measured points, "
+        "over 20 random choices of them",
     ),
     count("n", "held-out rows"),
     number(

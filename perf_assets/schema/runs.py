@@ -152,7 +152,8 @@ CLEANED_SAMPLES = table(
 
 RUN_SOURCES = table(
     "run_sources",
-    "A file that tells of a run which several files tell of. Runs that stand in one file alone are not listed.",
+    "A file that tells of a run which several files tell of. Runs that stand in one file alone are not "
+    "listed.",
     RUN_ID,
     FILE_ID,
     text("source_run_id", "the run_id that the run had by this file alone; equal to run_id for the kept one"),

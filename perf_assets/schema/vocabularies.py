@@ -1,4 +1,5 @@
-"""Words with one meaning in every table, spec and message. A set of words that two places need stands here, once."""
+"""Words with one meaning in every table, spec and message. A set of words that two places need stands here,
+once."""
 
 STAGES = ("inference", "training")
 """What a profiled step does. The stages of a sweep are other words: see ``measuring/sweeps/grid.py``."""

@@ -1,4 +1,5 @@
-"""Tables that are computed from other tables: one Parquet file each, which publishing loads like it loads parts.
+"""Tables that are computed from other tables: one Parquet file each, which publishing loads like it loads
+parts.
 
 The database is only ever made from files, so a computed table survives a rebuild, and whoever computes one
 never opens the database to write.
@@ -24,7 +25,8 @@ def computed_file(paths: DataPaths, table: str) -> Path:
 def write_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> None:
     """Replace the rows of computed tables, each file in one rename. Columns that a row leaves out are NULL.
 
-    The database shows them after the next publish (:func:`perf_assets.intake.pipeline.publish_computed` does both).
+    The database shows them after the next publish (:func:`perf_assets.intake.pipeline.publish_computed` does
+    both).
 
     Raises:
         ValueError: a table that is not computed, or a column that it does not have.

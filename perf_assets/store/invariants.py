@@ -9,7 +9,8 @@ from perf_assets.schema.tables import TABLES
 
 @dataclass(frozen=True)
 class Check:
-    """``sql`` returns offending rows; none means that the invariant holds. ``is_error`` is False for a warning."""
+    """``sql`` returns offending rows; none means that the invariant holds. ``is_error`` is False for a
+    warning."""
 
     name: str
     table: str
@@ -97,7 +98,8 @@ CHECKS: tuple[Check, ...] = (
         "cleaned_telemetry",
         "A session's trapezoid energy and its mean power times its duration differ by less than a fifth.",
         """
-        SELECT file_id, device_id, session, energy_j, mean_power_w * date_diff('ms', started_at, ended_at) / 1000
+        SELECT file_id, device_id, session, energy_j,
+               mean_power_w * date_diff('ms', started_at, ended_at) / 1000
         FROM telemetry_sessions
         WHERE samples >= 30
           AND abs(energy_j - mean_power_w * date_diff('ms', started_at, ended_at) / 1000) > energy_j / 5
@@ -128,17 +130,20 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "sources_agree",
         "load_level_sources",
-        "CSV, text report and export of one load test say the same: throughput to six digits (two decimals after "
-        "a warning), mean and percentiles to the microsecond, the number of requests exactly.",
+        "CSV, text report and export of one load test say the same: throughput to six digits (two decimals "
+        "after a warning), mean and percentiles to the microsecond, the number of requests exactly.",
         """
         SELECT a.run_id, a.mode, a.level, a.format, b.format AS other_format,
-               a.throughput_per_s, b.throughput_per_s AS other_throughput_per_s, a.avg_us, b.avg_us AS other_avg_us,
-               a.p50_us, b.p50_us AS other_p50_us, a.p99_us, b.p99_us AS other_p99_us, a.requests, b.requests AS other_requests
+               a.throughput_per_s, b.throughput_per_s AS other_throughput_per_s,
+               a.avg_us, b.avg_us AS other_avg_us,
+               a.p50_us, b.p50_us AS other_p50_us, a.p99_us, b.p99_us AS other_p99_us,
+               a.requests, b.requests AS other_requests
         FROM load_level_sources AS a
         JOIN load_level_sources AS b USING (run_id, mode, level)
         WHERE a.source_run_id < b.source_run_id
           AND (abs(a.throughput_per_s - b.throughput_per_s) > greatest(0.0051, 1e-5 * a.throughput_per_s)
-            OR abs(a.response_throughput_per_s - b.response_throughput_per_s) > greatest(0.0051, 1e-5 * a.response_throughput_per_s)
+            OR abs(a.response_throughput_per_s - b.response_throughput_per_s)
+               > greatest(0.0051, 1e-5 * a.response_throughput_per_s)
             OR abs(a.avg_us - b.avg_us) > 1 OR abs(a.p50_us - b.p50_us) > 1 OR abs(a.p90_us - b.p90_us) > 1
             OR abs(a.p95_us - b.p95_us) > 1 OR abs(a.p99_us - b.p99_us) > 1 OR a.requests <> b.requests)
         """,
@@ -156,7 +161,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "composing_queue_fits",
         "cleaned_load_levels",
-        "An ensemble waits for its composing models within its own latency, so their queues are no longer than it.",
+        "An ensemble waits for its composing models within its own latency, so their queues are no "
+        "longer than it.",
         """
         SELECT run_id, mode, level, composing_queue_us, avg_us
         FROM cleaned_load_levels
@@ -166,8 +172,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "layers_fit_into_run",
         "cleaned_layers",
-        "The layers of a profile take no longer together than the whole network, within 10 %. Sanity sweeps are left "
-        "out: they time two passes after one warm-up.",
+        "The layers of a profile take no longer together than the whole network, within 10 %. Sanity sweeps are "
+        "left out: they time two passes after one warm-up.",
         """
         SELECT o.run_id, o.name, o.input_size, o.latency_ms, l.layers_ms
         FROM cleaned_runs AS o
@@ -184,12 +190,16 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "twins_count_once",
         "cleaned_runs",
-        "No measurement of perf4sight stands in the tables twice, once from a plain file and once from its -gt twin.",
+        "No measurement of perf4sight stands in the tables twice, once from a plain file and once from its "
+        "-gt twin.",
         """
         SELECT a.run_id, b.run_id AS other_run_id, a.name, a.batch_size
         FROM cleaned_runs AS a
         JOIN cleaned_runs AS b ON a.tool = b.tool AND a.name = b.name AND a.batch_size = b.batch_size
-            AND coalesce(a.latency_ms = b.latency_ms, a.memory_used_mib = b.memory_used_mib AND a.memory_allocated_mib = b.memory_allocated_mib)
+            AND coalesce(
+                a.latency_ms = b.latency_ms,
+                a.memory_used_mib = b.memory_used_mib AND a.memory_allocated_mib = b.memory_allocated_mib
+            )
         WHERE a.tool = 'perf4sight' AND a.status = 'ok' AND a.file_id < b.file_id
           AND json_extract_string(a.config, '$.layout') <> json_extract_string(b.config, '$.layout')
         """,

@@ -42,8 +42,9 @@ _NAMED_COLUMNS = ("device", "device_kind")
 class Contents:
     """What the published tables are to hold, but for the computed ones.
 
-    ``source_files`` is a Parquet file with that table's rows; ``loaded`` names each file whose rows count, with the
-    batch of parts that holds them; ``linked`` are those of them whose rows ``link_runs.sql`` may change.
+    ``source_files`` is a Parquet file with that table's rows; ``loaded`` names each file whose rows count,
+    with the batch of parts that holds them; ``linked`` are those of them whose rows ``link_runs.sql`` may
+    change.
     """
 
     source_files: Path
@@ -107,9 +108,11 @@ def publish(paths: DataPaths, contents: Contents, *, from_scratch: bool = False)
 
 
 def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> Publication:
-    """Replace the rows of computed tables and publish them; everything else stays as it is, pending drops too.
+    """Replace the rows of computed tables and publish them; everything else stays as it is, pending drops
+    too.
 
-    Where the database is of another version of the schema, the rows wait for the next ingest, which makes it again.
+    Where the database is of another version of the schema, the rows wait for the next ingest, which makes it
+    again.
 
     Raises:
         ValueError: see :func:`perf_assets.store.computed.write_computed`.
@@ -271,10 +274,11 @@ def _register_names(connection: duckdb.DuckDBPyConnection, part: Path, names: Ca
 
 
 def _load_source_files(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    columns = ", ".join(SOURCE_FILES.column_names)
     connection.execute("DELETE FROM source_files")
     if file.exists():
         connection.execute(
-            f"INSERT INTO source_files BY NAME SELECT {', '.join(SOURCE_FILES.column_names)} FROM read_parquet(?)",  # noqa: S608
+            f"INSERT INTO source_files BY NAME SELECT {columns} FROM read_parquet(?)",  # noqa: S608 - schema names
             [str(file)],
         )
 

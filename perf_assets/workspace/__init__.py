@@ -1,1 +1,2 @@
-"""The floor that everything stands on: where things lie, settings, locks, small statistics. Imports nothing of ours."""
+"""The floor that everything stands on: where things lie, settings, locks, small statistics. Imports nothing
+of ours."""

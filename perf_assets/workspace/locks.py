@@ -1,4 +1,5 @@
-"""Kernel file locks: one holder at a time, free the moment its holder dies. What is locked, callers decide."""
+"""Kernel file locks: one holder at a time, free the moment its holder dies. What is locked, callers
+decide."""
 
 from __future__ import annotations
 

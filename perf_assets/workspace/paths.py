@@ -15,7 +15,8 @@ class NoDataFolderError(Exception):
 
 @dataclass(frozen=True)
 class DataPaths:
-    """The data folder and everything in it. Only ``drops`` is the user's; the rest can be made again from it."""
+    """The data folder and everything in it. Only ``drops`` is the user's; the rest can be made again from
+    it."""
 
     root: Path
 

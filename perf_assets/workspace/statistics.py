@@ -11,9 +11,9 @@ import numpy as np
 def median_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """Interval of the median from order statistics, free of any assumed distribution.
 
-    Between two ranks it interpolates (Hettmansperger and Sheather 1986), so that coverage is near the asked one
-    for small samples too. Where successive values are correlated beyond chance, ranks are spread as if there were
-    fewer values, n (1 - ρ) / (1 + ρ) of them.
+    Between two ranks it interpolates (Hettmansperger and Sheather 1986), so that coverage is near the asked
+    one for small samples too. Where successive values are correlated beyond chance, ranks are spread as if
+    there were fewer values, n (1 - ρ) / (1 + ρ) of them.
 
     Returns:
         Low and high end; the extremes where there are too few values for the confidence.

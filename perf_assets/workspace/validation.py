@@ -1,4 +1,5 @@
-"""One way to check what people write into files: a pydantic model in, the model or one line that says the cure out."""
+"""One way to check what people write into files: a pydantic model in, the model or one line that says the
+cure out."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _SHOWN_PROBLEMS = 3
 
 
 class InvalidInputError(ValueError):
-    """A file or a set of options that cannot be used: the message names it, the key and the cure, in one line."""
+    """A file or a set of options that cannot be used: the message names it, the key and the cure, in one
+    line."""
 
 
 class StrictModel(BaseModel):

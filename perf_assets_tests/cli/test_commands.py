@@ -189,7 +189,8 @@ def test_run_launched_from_the_ui(project, data, monkeypatch):
 def test_a_file_dropped_while_dagster_dev_runs_is_in_sql_within_a_minute(project, data):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PERF_ASSETS_SETTLE_S": "1"}
     with (project / "dev.log").open("w") as log:
-        # Started by a shell in the background, this process ignores SIGINT; Dagster would then ignore SIGTERM too.
+        # Started by a shell in the background, this process ignores SIGINT; Dagster would then ignore SIGTERM
+        # too.
         dev = subprocess.Popen(
             ["env", "--default-signal=INT", str(BIN / "dagster"), "dev", "--port", "0"],
             cwd=project,

@@ -1,4 +1,5 @@
-"""Profiling through the unchanged asset graph, on this machine and on a small real Slurm, whatever happens."""
+"""Profiling through the unchanged asset graph, on this machine and on a small real Slurm, whatever
+happens."""
 
 import itertools
 import json
@@ -376,7 +377,8 @@ def test_processes_on_one_device_never_overlap(project, data, way):
     ingest(data)
     spans = sql(
         data,
-        "SELECT epoch(started_at), epoch(started_at) + duration_s FROM cleaned_runs WHERE tool = 'perf_assets'"
+        "SELECT epoch(started_at), epoch(started_at) + duration_s FROM cleaned_runs WHERE tool = "
+        "'perf_assets'"
         " ORDER BY started_at",
     )
     assert len(spans) == 5

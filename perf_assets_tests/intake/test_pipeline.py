@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from perf_assets.intake.drops.scan import is_settled, scan
-from perf_assets.intake.pipeline import copy_in, ingest, pending, rebuild, take_in
+from perf_assets.intake.pipeline import copy_in, ingest, pending, rebuild, register_drops
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.support import EXAMPLES, sql, table_contents
@@ -310,7 +310,7 @@ class TestByHand:
     def test_pending_and_take_in(self, data):
         write(data, "poll.csv", POLL_HEADER + poll_rows(0, 3))
         assert [drop.path for drop in pending(data)] == ["poll.csv"]
-        take_in(data)
+        register_drops(data)
         assert pending(data) == []
         assert not data.database.exists()
         assert [entry.status for entry in ingest(data).read] == ["ingested"]

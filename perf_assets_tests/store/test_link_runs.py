@@ -124,12 +124,14 @@ def test_ensemble_queue_is_attributed():
     connection = linked(drops_of(DROPS, "examples/load_tests/ensemble"))
     parts = rows(
         connection,
-        "SELECT p.model, e.name FROM cleaned_runs AS p JOIN cleaned_runs AS e ON e.run_id = p.parent_run_id ORDER BY 1",
+        "SELECT p.model, e.name FROM cleaned_runs AS p JOIN cleaned_runs AS e ON e.run_id = p.parent_run_id "
+        "ORDER BY 1",
     )
     assert parts == [{"model": "clusters", "name": "chain"}, {"model": "prepare", "name": "chain"}]
     levels = rows(
         connection,
-        """SELECT l.level, any_value(l.composing_queue_us) AS queue_us, sum(x.queue_us) AS sum_us, count(*) AS models
+        """SELECT l.level, any_value(l.composing_queue_us) AS queue_us, sum(x.queue_us) AS sum_us, count(*)
+            AS models
            FROM cleaned_load_levels AS l JOIN cleaned_runs AS p ON p.parent_run_id = l.run_id
            JOIN cleaned_load_levels AS x ON x.run_id = p.run_id AND x.level = l.level GROUP BY l.level""",
     )
@@ -194,7 +196,8 @@ def test_model_analyzer_gpus_join_their_runs():
     gpus = rows(
         connection,
         """SELECT r.name, g.level, g.power_w, r.mean_power_w, r.quality FROM cleaned_load_gpus AS g
-           JOIN cleaned_runs AS r USING (run_id) JOIN cleaned_load_levels AS l USING (run_id, level) ORDER BY ALL""",
+           JOIN cleaned_runs AS r USING (run_id) JOIN cleaned_load_levels AS l USING (run_id, level) ORDER BY
+               ALL""",
     )
     assert [(gpu["name"], gpu["level"], gpu["power_w"]) for gpu in gpus] == [
         ("vertex_config_2", 4, 118.9),
@@ -224,7 +227,10 @@ def test_a_twin_alone_stays_whole():
 
 
 def test_failures_alone_make_no_twins_across_folders(tmp_path):
-    plain = "passed|latency|params\nFalse|None|{'test_var': 'latency', 'bs': 8, 'dataset': 'i', 'net_name': 'n', 'model': '/m/n_0.py'}\n"
+    plain = (
+        "passed|latency|params\nFalse|None|{'test_var': 'latency', 'bs': 8, 'dataset': 'i', 'net_name': "
+        "'n', 'model': '/m/n_0.py'}\n"
+    )
     twin = "passed|latency|test_var|bs|dataset|net_name|model\nFalse|None|latency|8|i|n|/m/n_0.py\n"
     apart = linked(write(tmp_path / "a", {"tx2/n_0.csv": plain, "xavier/n_0-gt.csv": twin}))
     assert len(rows(apart, "SELECT * FROM cleaned_runs")) == 2
@@ -249,7 +255,8 @@ def test_layers_are_parts_of_their_run():
     connection = linked(drops_of(DROPS, "examples/profiles/ai3"))
     parts = rows(
         connection,
-        """SELECT l.device, l.input_size, o.latency_ms FROM cleaned_runs AS l JOIN cleaned_runs AS o ON o.run_id = l.parent_run_id
+        """SELECT l.device, l.input_size, o.latency_ms FROM cleaned_runs AS l JOIN cleaned_runs AS o ON
+            o.run_id = l.parent_run_id
            WHERE o.algorithm = l.algorithm AND o.input_size = l.input_size""",
     )
     assert len(parts) == 7
@@ -292,19 +299,22 @@ def test_real_load_tests_become_one_run_each():
     connection = linked(drops_of(SAMPLES, "load_tests"))
     reports = rows(
         connection,
-        "SELECT count(*) AS n FROM run_sources WHERE format = 'perf_analyzer_report' AND run_id IN (SELECT run_id FROM cleaned_runs WHERE parent_run_id IS NULL)",
+        "SELECT count(*) AS n FROM run_sources WHERE format = 'perf_analyzer_report' AND run_id IN (SELECT "
+        "run_id FROM cleaned_runs WHERE parent_run_id IS NULL)",
     )
     assert reports == [{"n": 10}], "every stdout.txt found its CSV"
     exports = rows(connection, "SELECT count(*) AS n FROM run_sources WHERE format = 'perf_analyzer_export'")
     assert exports == [{"n": 2}]
     queues = rows(
         connection,
-        "SELECT l.level, l.composing_queue_us AS queue_us FROM cleaned_load_levels AS l JOIN cleaned_runs AS r USING (run_id) WHERE r.name = 'chain_248' ORDER BY 1",
+        "SELECT l.level, l.composing_queue_us AS queue_us FROM cleaned_load_levels AS l JOIN cleaned_runs "
+        "AS r USING (run_id) WHERE r.name = 'chain_248' ORDER BY 1",
     )
     assert [level["queue_us"] for level in queues] == [51 + 110, 9897 + 74, 22842 + 62, 35639 + 65]
     unlinked = rows(
         connection,
-        "SELECT * FROM cleaned_runs WHERE parent_run_id IS NULL AND json_extract_string(config, '$.ensemble_part') = 'true'",
+        "SELECT * FROM cleaned_runs WHERE parent_run_id IS NULL AND json_extract_string(config, "
+        "'$.ensemble_part') = 'true'",
     )
     assert unlinked == []
     for name in OURS:
@@ -317,13 +327,15 @@ def test_real_profiles_count_once():
     (count,) = rows(
         connection,
         """SELECT count(*) FILTER (json_extract_string(config, '$.layout') = 'columns') AS twins,
-           count(*) FILTER (list_contains(quality, 'removed_from_twin')) AS removed FROM cleaned_runs WHERE tool = 'perf4sight'""",
+           count(*) FILTER (list_contains(quality, 'removed_from_twin')) AS removed FROM cleaned_runs WHERE
+               tool = 'perf4sight'""",
     )
     assert count == {"twins": 0, "removed": 1}, "of resnet50's rows the authors removed one by hand"
     for name in OURS:
         assert rows(connection, CHECKS[name].sql) == [], name
     layers = rows(
         connection,
-        "SELECT count(*) AS n FROM cleaned_runs WHERE json_extract_string(config, '$.measures') = 'layers' AND parent_run_id IS NULL",
+        "SELECT count(*) AS n FROM cleaned_runs WHERE json_extract_string(config, '$.measures') = 'layers' "
+        "AND parent_run_id IS NULL",
     )
     assert layers == [{"n": 0}]

@@ -1,7 +1,7 @@
 """Is one step faster than another? Paired and interleaved, with an answer that may be "cannot tell".
 
-Both steps run in turn in one process, so that what slows the machine slows both; each pair gives one ratio, and
-slow drift cancels in it. Absolute times from a shared machine do not allow such statements.
+Both steps run in turn in one process, so that what slows the machine slows both; each pair gives one ratio,
+and slow drift cancels in it. Absolute times from a shared machine do not allow such statements.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def compare(
         second: the step in question.
         timer: times blocks of either.
         pairs: pairs of blocks, after warming both up.
-        min_block_s: blocks hold as many steps as this takes, and never so few that reading the clock costs 0.1 %.
+        min_block_s: blocks hold as many steps as this takes, and never so few that reading the clock costs
+            0.1 %.
         seed: of the order.
     """
     needed_s = max(min_block_s, timer.resolution_s * 1000)
@@ -66,8 +67,8 @@ def compare(
 def judge_pairs(first_ms: Sequence[float], second_ms: Sequence[float]) -> Comparison:
     """Compare times that were measured in pairs.
 
-    ``same``: the interval of the median ratio lies within :data:`SAME_WITHIN` of 1. ``faster``, ``slower``: it
-    excludes 1. ``cannot tell``: neither can be said.
+    ``same``: the interval of the median ratio lies within :data:`SAME_WITHIN` of 1. ``faster``, ``slower``:
+    it excludes 1. ``cannot tell``: neither can be said.
     """
     logs = np.log(np.asarray(second_ms, dtype=float) / np.asarray(first_ms, dtype=float))
     low, high = np.exp(median_interval(logs, CONFIDENCE))
@@ -79,8 +80,15 @@ def judge_pairs(first_ms: Sequence[float], second_ms: Sequence[float]) -> Compar
         verdict = "slower"
     else:
         verdict = "cannot tell"
-    return Comparison(float(np.exp(np.median(logs))), float(low), float(high), len(logs), verdict,
-                      tuple(map(float, first_ms)), tuple(map(float, second_ms)))  # fmt: skip
+    return Comparison(
+        float(np.exp(np.median(logs))),
+        float(low),
+        float(high),
+        len(logs),
+        verdict,
+        tuple(map(float, first_ms)),
+        tuple(map(float, second_ms)),
+    )
 
 
 def _block_size(step: Callable[[], object], timer: Timer, needed_s: float) -> int:

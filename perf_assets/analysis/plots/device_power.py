@@ -16,7 +16,8 @@ QUERY = """
         source_files.path AS name,
         polls.session,
         polls.device_id,
-        date_diff('ms', min(polls.polled_at) OVER (PARTITION BY polls.file_id, polls.session), polls.polled_at)
+        date_diff('ms', min(polls.polled_at) OVER (PARTITION BY polls.file_id, polls.session),
+            polls.polled_at)
             / 1000 AS elapsed_s,
         polls.power_w,
         polls.utilization_pct,

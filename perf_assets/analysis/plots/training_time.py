@@ -36,7 +36,8 @@ def training_time(epochs: pd.DataFrame) -> Figure:
     """Seconds per training epoch against the epoch, and the mean of epochs 2 and later per configuration.
 
     Args:
-        epochs: one row a run and epoch: name, run_id, device, world_size, batch_size, input_size, epoch, train_s.
+        epochs: one row a run and epoch: name, run_id, device, world_size, batch_size, input_size, epoch,
+            train_s.
     """
     if epochs.empty:
         return empty("no finished training run in cleaned_runs")
@@ -46,7 +47,10 @@ def training_time(epochs: pd.DataFrame) -> Figure:
     labels, means = [], []
     for i, (_, run) in enumerate(shown):
         first = run.iloc[0]
-        label = f"{first['name']} ({first['world_size']:.0f} x {first['device']}, batch {first['batch_size']:.0f})"
+        label = (
+            f"{first['name']} ({first['world_size']:.0f} x {first['device']}, batch "
+            f"{first['batch_size']:.0f})"
+        )
         style = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i // len(COLORS) % len(MARKERS)]}
         lines.plot(run["epoch"], run["train_s"], markersize=3, linewidth=1.2, label=label, **style)
         later = run[run["epoch"] >= 2]["train_s"]

@@ -1,4 +1,5 @@
-"""From published tables to fitted predictors, scores and predictions: what assets, command line and benchmark call.
+"""From published tables to fitted predictors, scores and predictions: what assets, command line and benchmark
+call.
 
 cleaned_runs, cleaned_layer_tables, cleaned_layers  ->  data/predictors/*.json, *.npz
 their scores                                        ->  table predictor_scores
@@ -31,10 +32,14 @@ TARGETS = {
 """Asset → the targets it fits."""
 
 CHECKS = {
-    "no_odd_measurements": "No measured value is 100 times more or less than what the other runs of its network suggest.",
-    "held_out_rows_do_not_leak": "No configuration stands on both sides of a grouped split, no feature is the target.",
-    "shuffled_target_is_not_learnt": "Fitted on shuffled values, predictions of a held-out network are far worse.",
-    "ours_beats_the_peers": "Held-out networks, devices and pruning levels: on every such split ours errs less than every peer.",
+    "no_odd_measurements": "No measured value is 100 times more or less than what the other runs of its "
+    "network suggest.",
+    "held_out_rows_do_not_leak": "No configuration stands on both sides of a grouped split, no feature is "
+    "the target.",
+    "shuffled_target_is_not_learnt": "Fitted on shuffled values, predictions of a held-out network are far "
+    "worse.",
+    "ours_beats_the_peers": "Held-out networks, devices and pruning levels: on every such split ours errs "
+    "less than every peer.",
 }
 """Checks on the evaluation, by name: what must hold. See :func:`check`."""
 
@@ -114,7 +119,8 @@ def load(
 
 
 def publish_predictions(paths: DataPaths, measurements: Measurements | None = None) -> dict[str, float]:
-    """Predict every measured network on its devices into ``predictions``; compare the earlier ones with runs since.
+    """Predict every measured network on its devices into ``predictions``; compare the earlier ones with runs
+    since.
 
     Returns:
         The drift check: see :func:`perf_assets.analysis.predictors.evaluation.drift.drift`.

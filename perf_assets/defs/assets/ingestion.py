@@ -8,7 +8,7 @@ import dagster as dg
 from perf_assets.defs.metadata import column_schema, record_table
 from perf_assets.defs.resources import DataFolder
 from perf_assets.intake.parsing import registry
-from perf_assets.intake.pipeline import IngestReport, ingest, take_in
+from perf_assets.intake.pipeline import IngestReport, ingest, register_drops
 from perf_assets.schema import tables as schema
 from perf_assets.store.database import open_readonly, query
 
@@ -17,7 +17,7 @@ from perf_assets.store.database import open_readonly, query
 def raw_device_logs(data_folder: DataFolder) -> dg.MaterializeResult:
     """Every file under drops, copied by content to ``raw`` and noted in the ledger."""
     paths = data_folder.paths()
-    report = take_in(paths)
+    report = register_drops(paths)
     files = [path for path in paths.raw.rglob("*") if path.is_file()] if paths.raw.exists() else []
     return dg.MaterializeResult(
         metadata={
@@ -83,7 +83,8 @@ def _report_metadata(report: IngestReport) -> dict[str, Any]:
 _DETAILS = {
     "source_files": "SELECT format, status, count(*) AS files, sum(lines) AS lines, sum(rejected) AS rejected"
     " FROM source_files GROUP BY ALL ORDER BY ALL",
-    "rejected_lines": "SELECT path, line_number, reason, detail FROM rejected_lines JOIN source_files USING (file_id)"
+    "rejected_lines": "SELECT path, line_number, reason, detail FROM rejected_lines JOIN source_files USING "
+    "(file_id)"
     " WHERE status = 'ingested' ORDER BY ALL LIMIT 20",
     "cleaned_runs": "SELECT tool, status, count(*) AS runs FROM cleaned_runs GROUP BY ALL ORDER BY ALL",
     "cleaned_telemetry": "SELECT device_id, session, samples, energy_j, mean_power_w FROM telemetry_sessions"

@@ -1,4 +1,5 @@
-"""Predictors: fitted from the published tables, scored beside their peers, and asked about every known network."""
+"""Predictors: fitted from the published tables, scored beside their peers, and asked about every known
+network."""
 
 from typing import Any
 

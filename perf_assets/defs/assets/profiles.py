@@ -1,4 +1,5 @@
-"""Profiles measured on devices: a sweep runs where the tags say, and its logs go through drops like any other."""
+"""Profiles measured on devices: a sweep runs where the tags say, and its logs go through drops like any
+other."""
 
 import json
 
@@ -15,7 +16,8 @@ from perf_assets.store.publish import publish_computed
 
 POOL = "device_profiles"
 _MEASURED = """
-    SELECT model, batch_size, input_size, stage, algorithm, device, host, status, latency_ms, throughput_per_s,
+    SELECT model, batch_size, input_size, stage, algorithm, device, host, status, latency_ms,
+        throughput_per_s,
         memory_used_mib, energy_j, array_to_string(quality, ', ') AS quality
     FROM cleaned_runs
     WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = ?

@@ -55,16 +55,24 @@ def count(work: Callable[[], object], *, use_perf: bool = True) -> tuple[list[di
             rows, reason = _stop_perf(*session)
     for counter, (field, unit) in _USAGE.items():
         value = float(getattr(after, field) - getattr(before, field))
-        rows.append({"source": "getrusage", "scope": "process", "counter": counter, "value": value, "unit": unit,
-                     "running_pct": 100.0})  # fmt: skip
+        rows.append(
+            {
+                "source": "getrusage",
+                "scope": "process",
+                "counter": counter,
+                "value": value,
+                "unit": unit,
+                "running_pct": 100.0,
+            }
+        )
     return rows, reason
 
 
 def parse_perf(text: str) -> list[dict[str, Any]]:
     """Fields of ``counter`` lines from the output of ``perf stat -j``: one JSON object a line.
 
-    An event that the machine does not have keeps its row with value None. So do context switches and migrations
-    that perf silently confined to user space (``:u``), where they always read 0.
+    An event that the machine does not have keeps its row with value None. So do context switches and
+    migrations that perf silently confined to user space (``:u``), where they always read 0.
     """
     rows = []
     for line in text.splitlines():
@@ -81,8 +89,16 @@ def parse_perf(text: str) -> list[dict[str, Any]]:
         if counter in _KERNEL_EVENTS and "u" in modifier:
             value = None
         running = None if value is None else event.get("pcnt-running")
-        rows.append({"source": "perf", "scope": "process", "counter": counter, "value": value,
-                     "unit": event.get("unit", ""), "running_pct": None if running is None else float(running)})  # fmt: skip
+        rows.append(
+            {
+                "source": "perf",
+                "scope": "process",
+                "counter": counter,
+                "value": value,
+                "unit": event.get("unit", ""),
+                "running_pct": None if running is None else float(running),
+            }
+        )
     return rows
 
 

@@ -1,8 +1,8 @@
 """Energy of a window of work, two ways: the device's own counter, and the trapezoid over polled power.
 
-The counter is the measurement and the trapezoid its check. Both windows begin and end in idle, so that a power
-reading that lags behind (NVML's is an average over the last second on most GPUs since Ampere) shifts energy
-within the window and loses none of it. What cannot be read is None with a reason, never 0.
+The counter is the measurement and the trapezoid its check. Both windows begin and end in idle, so that a
+power reading that lags behind (NVML's is an average over the last second on most GPUs since Ampere) shifts
+energy within the window and loses none of it. What cannot be read is None with a reason, never 0.
 """
 
 from __future__ import annotations
@@ -177,8 +177,9 @@ def trapezoid_energy_j(readings: Sequence[PowerReading], start_s: float, end_s: 
     """Energy of a window by the trapezoid over polled power, in joules.
 
     Readings are ordered by time; of several with the same stamp the last counts. Repeated values are kept: a
-    value that is held until the next update only shifts energy by part of a poll, while dropping repetitions would
-    draw a ramp across them. Power at the ends of the window is interpolated, and held beyond the last reading.
+    value that is held until the next update only shifts energy by part of a poll, while dropping repetitions
+    would draw a ramp across them. Power at the ends of the window is interpolated, and held beyond the last
+    reading.
 
     Returns:
         None with fewer than two readings of power.
@@ -204,8 +205,8 @@ def counter_energy_j(
         counter_range_j: value at which the counter starts again from 0.
 
     Returns:
-        None with fewer than two readings of the counter, or where it fell without a known range: that is a reset
-        (a reloaded driver), and what was used before it is unknown.
+        None with fewer than two readings of the counter, or where it fell without a known range: that is a
+        reset (a reloaded driver), and what was used before it is unknown.
     """
     counter = {r.at_s: r.counter_j for r in sorted(readings, key=lambda r: r.at_s) if r.counter_j is not None}
     if len(counter) < 2:
@@ -346,7 +347,8 @@ def measure_energy(
     on_reading: Callable[[PowerReading], None] | None = None,
     poll_s: float = POLL_S,
 ) -> dict[str, Any]:
-    """Run a step for ``window_s`` between two idle windows and account for its energy: see :func:`account`."""
+    """Run a step for ``window_s`` between two idle windows and account for its energy: see
+    :func:`account`."""
     synchronize()
     sleep(SETTLE_S)  # readings still hold what ran before
     with PowerMonitor(reader, now_s, on_reading, poll_s) as monitor:
@@ -360,5 +362,11 @@ def measure_energy(
         work_end_s = now_s()
         sleep(SETTLE_S)
         end_s = now_s()
-    return account(monitor.readings, (idle_start_s, work_start_s), (work_start_s, work_end_s), end_s, steps,
-                   reader.counter_range_j)  # fmt: skip
+    return account(
+        monitor.readings,
+        (idle_start_s, work_start_s),
+        (work_start_s, work_end_s),
+        end_s,
+        steps,
+        reader.counter_range_j,
+    )

@@ -15,7 +15,8 @@ from typing import Any
 def host_facts() -> dict[str, Any]:
     """Processors, memory, load, product and limits of this machine.
 
-    The host's name is kept as it is; its machine id only as a hash, because the id itself is meant to be private.
+    The host's name is kept as it is; its machine id only as a hash, because the id itself is meant to be
+    private.
     """
     cpu = _cpu_facts()
     memory = _meminfo()
@@ -57,7 +58,8 @@ def engine_facts() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions of what takes part, and the git revision of this code (with ``-dirty`` where it was changed)."""
+    """Versions of what takes part, and the git revision of this code (with ``-dirty`` where it was
+    changed)."""
     import torch
 
     versions = {
@@ -71,9 +73,12 @@ def environment() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
         "mkldnn": torch.backends.mkldnn.is_available(),
         "torch_threads": torch.get_num_threads(),
-        "variables": {name: value for name, value in sorted(os.environ.items())
-                      if name.startswith(("OMP_", "MKL_", "ONEDNN_", "CUDA_", "CUDNN_", "PYTORCH_", "SLURM_JOB"))},
-    } | {name.replace("-", "_"): version for name, version in versions.items()}  # fmt: skip
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(("OMP_", "MKL_", "ONEDNN_", "CUDA_", "CUDNN_", "PYTORCH_", "SLURM_JOB"))
+        },
+    } | {name.replace("-", "_"): version for name, version in versions.items()}
 
 
 def rss_mib() -> float | None:

@@ -1,6 +1,7 @@
 """What an engine is, and running a job on one from its submission to its end.
 
-An engine submits, tells the state, cancels and finds. Everything else is the same for all of them and lives in
+An engine submits, tells the state, cancels and finds. Everything else is the same for all of them and lives
+in
 ``run_job``: output as it comes, time-outs in seconds, a new job when a node was lost, attaching to a job that
 an earlier attempt left running, and leaving nothing behind when the caller is interrupted.
 """
@@ -89,7 +90,8 @@ class JobFailedError(EngineError):
 class Engine(Protocol):
     """A place to run jobs. ``name`` is what tags say.
 
-    ``poll_s`` is how often a job's state may be asked for, in seconds: at first, and at most, when nothing happens.
+    ``poll_s`` is how often a job's state may be asked for, in seconds: at first, and at most, when nothing
+    happens.
     """
 
     name: str
@@ -126,9 +128,9 @@ _SILENT = Watcher()
 def run_job(engine: Engine, job: Job, watcher: Watcher = _SILENT, lost_retries: int = 2) -> Status:
     """Run a job to its end and return its last status, which is success.
 
-    A work folder in which an earlier attempt left a job attaches to that job: one that still runs is followed,
-    one that succeeded is not run again. A lost job is submitted again at most ``lost_retries`` times. Whatever
-    interrupts the caller cancels the job.
+    A work folder in which an earlier attempt left a job attaches to that job: one that still runs is
+    followed, one that succeeded is not run again. A lost job is submitted again at most ``lost_retries``
+    times. Whatever interrupts the caller cancels the job.
 
     Raises:
         JobFailedError: it failed, was cancelled by others, was lost too often, or ran into a time-out.
@@ -244,7 +246,8 @@ def _check_timeouts(
     if started_s is None:
         if job.queue_timeout_s is not None and now_s - submitted_s > job.queue_timeout_s:
             raise JobFailedError(
-                f"{job.name} waited more than {job.queue_timeout_s:g} s in the queue ({status.reason or 'no reason'});"
+                f"{job.name} waited more than {job.queue_timeout_s:g} s in the queue "
+                f"({status.reason or 'no reason'});"
                 " is a node of this kind up? Raise the queue time-out, or choose another device",
                 Status(State.CANCELLED, "queue time-out", host=status.host),
             )

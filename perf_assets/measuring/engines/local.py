@@ -38,7 +38,8 @@ class LocalEngine:
     poll_s = (0.25, 0.25)
 
     def submit(self, job: Job) -> str:
-        """Start the process; the id is its pid and start time, so that a recycled pid is not mistaken for it."""
+        """Start the process; the id is its pid and start time, so that a recycled pid is not mistaken for
+        it."""
         check_name(job.name)
         try:
             with (job.work_dir / OUTPUT_FILE).open("ab") as output:

@@ -20,9 +20,9 @@ class DeviceNodes(StrictModel):
     """How a job gets onto a node with one kind of device. All but ``gres`` may stay unset.
 
     ``constraint``, ``partition``, ``gres``, ``account`` and ``qos`` are sbatch's options of these names;
-    ``time_minutes`` is the longest run, ``memory_gib`` and ``cpus`` what it needs; ``setup`` are shell lines that
-    prepare the environment before the command; ``python`` is the interpreter there. ``torch_device`` is what torch
-    measures on (``cpu``, ``cuda``); unset, it follows from the device's name and its gres.
+    ``time_minutes`` is the longest run, ``memory_gib`` and ``cpus`` what it needs; ``setup`` are shell lines
+    that prepare the environment before the command; ``python`` is the interpreter there. ``torch_device`` is
+    what torch measures on (``cpu``, ``cuda``); unset, it follows from the device's name and its gres.
     """
 
     constraint: str | None = None
@@ -68,7 +68,8 @@ class Site(StrictModel):
         except KeyError:
             known = ", ".join(sorted(self.devices)) or "none"
             raise EngineError(
-                f"no device {device!r} in {self.source} (it has: {known}); add a table [devices.{device}] there"
+                f"no device {device!r} in {self.source} (it has: {known}); add a table [devices.{device}] "
+                "there"
             ) from None
 
     def torch_device(self, device: str) -> str:
@@ -92,7 +93,8 @@ def load_site(path: Path | None = None) -> Site:
     path = path or Path(os.environ.get(SITE_VARIABLE, DEFAULT_SITE))
     if not path.exists():
         raise EngineError(
-            f"no site file {path}: copy cluster.example.toml to {DEFAULT_SITE}, or name one with {SITE_VARIABLE}"
+            f"no site file {path}: copy cluster.example.toml to {DEFAULT_SITE}, or name one with "
+            f"{SITE_VARIABLE}"
         )
     try:
         document = read_toml(path, "cluster.example.toml")

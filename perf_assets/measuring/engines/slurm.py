@@ -3,8 +3,8 @@
 Facts that shape this: Slurm's time limits are whole minutes and checked every half minute, so time-outs in
 seconds are ``run_job``'s; a requeued job is a second run under the same number, so jobs are never requeued;
 ``scontrol`` knows a job for some minutes after its end, and the exit code file in the work folder for ever.
-A controller that is killed forgets its last seconds: it may not know a job any more and give its number to another,
-or starts one that has run already a second time, and says CANCELLED when the node refuses the copy.
+A controller that is killed forgets its last seconds: it may not know a job any more and give its number to
+another, or starts one that has run already a second time, and says CANCELLED when the node refuses the copy.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class SlurmEngine:
         return done.stdout.strip().split(";")[0]
 
     def poll(self, job_id: str, work_dir: Path) -> Status:
-        """Its state by scontrol; the exit code that a job left tells when Slurm has forgotten it, or undoes its success."""
+        """Its state by scontrol; the exit code that a job left tells when Slurm has forgotten it, or undoes
+        its success."""
         done = _run(["scontrol", "--oneliner", "show", "job", job_id])
         is_unknown = done.returncode != 0 and "Invalid job id" in done.stderr
         if done.returncode != 0 and not is_unknown:
@@ -168,7 +169,8 @@ def _script(job: Job, setup: tuple[str, ...]) -> str:
     return "\n".join(
         [
             "#!/bin/sh",
-            # Read, not looked for: a network file system may still show a file that the submission has removed.
+            # Read, not looked for: a network file system may still show a file that the submission has
+            # removed.
             f"code=$(cat {exit_code} 2>/dev/null) && exit $code",
             *exports,
             *setup,
@@ -193,11 +195,17 @@ def _run(command: list[str], stdin: str | None = None) -> subprocess.CompletedPr
 def _refusal(job: Job, said: str, site: Site) -> str:
     cure = "see its message"
     if "feature" in said.lower():
-        cure = f"no node has the constraint of [devices.{job.device}] in {site.source}; 'sinfo -o \"%N %f\"' lists them"
+        cure = (
+            f"no node has the constraint of [devices.{job.device}] in {site.source}; 'sinfo -o \"%N "
+            "%f\"' lists them"
+        )
     elif "partition" in said.lower():
         cure = f"check the partition of [devices.{job.device}] in {site.source}; 'sinfo -s' lists them"
     elif "gres" in said.lower() or "node configuration" in said.lower():
-        cure = f"check gres, memory and cpus of [devices.{job.device}] in {site.source} against 'sinfo -o \"%N %G %m %c\"'"
+        cure = (
+            f"check gres, memory and cpus of [devices.{job.device}] in {site.source} against 'sinfo -o "
+            '"%N %G %m %c"\''
+        )
     return f"sbatch refused {job.name}: {said or 'no message'} ({cure})"
 
 

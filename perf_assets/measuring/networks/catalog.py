@@ -25,7 +25,8 @@ def prune_set(
 
     Args:
         folder: each pruned model becomes a directory in it, named as ``pruning.create`` names it.
-        networks, methods, ratios: see :mod:`perf_assets.measuring.networks.zoo` and :mod:`perf_assets.measuring.networks.pruning`.
+        networks, methods, ratios: see :mod:`perf_assets.measuring.networks.zoo` and
+            :mod:`perf_assets.measuring.networks.pruning`.
         seed: of random weights and random importance.
         on_done: told each row when it is known.
 

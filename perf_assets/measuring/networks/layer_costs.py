@@ -1,13 +1,13 @@
 """What a network costs, from its layer table alone: formulas over shapes, no torch and no weights.
 
 A **layer table** has one row per operation of one forward pass, in order of execution. It comes from
-:func:`perf_assets.measuring.networks.tracing.layer_table`, or from a file where only shapes are known. The functions here
-take it as a list of rows (mappings), or as columns (a mapping of name → sequence, a data frame): the columns of
-:data:`COLUMNS` that they need must be there, the others may be missing or empty.
+:func:`perf_assets.measuring.networks.tracing.layer_table`, or from a file where only shapes are known. The
+functions here take it as a list of rows (mappings), or as columns (a mapping of name → sequence, a data
+frame): the columns of :data:`COLUMNS` that they need must be there, the others may be missing or empty.
 
 The im2col, FFT and Winograd terms are those of perf4sight (Rajagopal and Bouganis, ICCV workshops 2021,
-arXiv 2108.05580): sums over the convolutions of the memory and the operations that each algorithm needs for the
-forward pass and for the gradients of weights and inputs.
+arXiv 2108.05580): sums over the convolutions of the memory and the operations that each algorithm needs for
+the forward pass and for the gradients of weights and inputs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ KIND_OF_MODULE = {
     "AdaptiveAvgPool2d": "avgpool",
     "Linear": "linear",
 }
-"""Layer kind by the name of the ``torch.nn`` class, for tables that hold class names; absent means ``other``."""
+"""Layer kind by the name of the ``torch.nn`` class, for tables that hold class names; absent means
+``other``."""
 
 
 FLOAT_BYTES = 4
@@ -64,10 +65,11 @@ LayerTable = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
 
 
 def layer_arrays(table: LayerTable) -> dict[str, np.ndarray]:
-    """Columns of a layer table as arrays of shape (layers,): ``kind`` and ``layer`` as text, the rest as floats.
+    """Columns of a layer table as arrays of shape (layers,): ``kind`` and ``layer`` as text, the rest as
+    floats.
 
-    What a table leaves out is filled where the rest decides it: a kernel is square, ``groups`` and ``dilation``
-    are 1, MACs and output elements follow from the shapes. Numbers that stay unknown are NaN.
+    What a table leaves out is filled where the rest decides it: a kernel is square, ``groups`` and
+    ``dilation`` are 1, MACs and output elements follow from the shapes. Numbers that stay unknown are NaN.
 
     Raises:
         ValueError: the table is empty, lacks ``kind``, or holds an unknown kind.
@@ -100,8 +102,14 @@ def layer_arrays(table: LayerTable) -> dict[str, np.ndarray]:
     fill("out_elements", arrays["out_channels"] * arrays["out_hw"] ** 2)
     conv, linear = arrays["kind"] == "conv", arrays["kind"] == "linear"
     kernel_area = arrays["kernel_size"] * arrays["kernel_width"]
-    fill("macs", np.where(conv, arrays["out_elements"] * arrays["in_channels"] / arrays["groups"] * kernel_area,
-                          np.where(linear, arrays["out_elements"] * arrays["in_channels"], 0.0)))  # fmt: skip
+    fill(
+        "macs",
+        np.where(
+            conv,
+            arrays["out_elements"] * arrays["in_channels"] / arrays["groups"] * kernel_area,
+            np.where(linear, arrays["out_elements"] * arrays["in_channels"], 0.0),
+        ),
+    )
     return arrays
 
 
@@ -119,9 +127,9 @@ def network_features(
 
     Returns:
         Name → float array of the shape of ``batch_size``: ``layer_count`` and ``<kind>_count``, ``params``,
-        ``weight_bytes``, ``macs`` (forward, whole batch), ``activation_bytes`` (outputs of all operations that
-        are not in place), ``largest_activation_bytes``, ``gradient_bytes`` (of weights and activations; 0 in
-        inference) and perf4sight's terms under ``perf4sight_*`` (:func:`perf4sight_features`).
+        ``weight_bytes``, ``macs`` (forward, whole batch), ``activation_bytes`` (outputs of all operations
+        that are not in place), ``largest_activation_bytes``, ``gradient_bytes`` (of weights and activations;
+        0 in inference) and perf4sight's terms under ``perf4sight_*`` (:func:`perf4sight_features`).
 
     Raises:
         ValueError: unknown stage, or a table that cannot be used.
@@ -143,19 +151,22 @@ def network_features(
     features["gradient_bytes"] = (
         (features["weight_bytes"] + features["activation_bytes"]) if training else 0.0
     )
-    constant = {name: np.broadcast_to(np.asarray(value, dtype=float), batch.shape).copy()
-                for name, value in features.items()}  # fmt: skip
+    constant = {
+        name: np.broadcast_to(np.asarray(value, dtype=float), batch.shape).copy()
+        for name, value in features.items()
+    }
     return constant | {f"perf4sight_{n}": v for n, v in perf4sight_features(arrays, batch, stage).items()}
 
 
 def perf4sight_features(
     table: LayerTable, batch_size: float | Sequence[float] | np.ndarray, stage: str = "training"
 ) -> dict[str, np.ndarray]:
-    """perf4sight's features of one network: 56 for ``training``, 15 for ``inference``, summed over convolutions.
+    """perf4sight's features of one network: 56 for ``training``, 15 for ``inference``, summed over
+    convolutions.
 
     Unit of the ``*_memory`` and ``tensor_*`` terms is elements, of the ``*_ops`` terms multiply-accumulates.
-    A suffix says which of the three convolutions of a training step is meant: ``forward``, ``input`` (gradient
-    of the input) or ``weight`` (gradient of the weight).
+    A suffix says which of the three convolutions of a training step is meant: ``forward``, ``input``
+    (gradient of the input) or ``weight`` (gradient of the weight).
 
     Args:
         table: the layer table; only its ``conv`` rows count.
@@ -266,10 +277,19 @@ def _winograd_terms(
     filters_m = np.ceil(m / taps) ** 2
     terms = {}
     for kind, forward, inputs, weight in (
-        ("memory", 3 * b * o * points * tiles_n, 3 * b * i * points * tiles_m, 3 * b * o * e * points * tiles_n),
-        ("ops", b * o * e * points * tiles_n * filters_k, b * i * o * points * tiles_m * filters_k,
-         b * o * e * points * tiles_n * filters_m),
-    ):  # fmt: skip
+        (
+            "memory",
+            3 * b * o * points * tiles_n,
+            3 * b * i * points * tiles_m,
+            3 * b * o * e * points * tiles_n,
+        ),
+        (
+            "ops",
+            b * o * e * points * tiles_n * filters_k,
+            b * i * o * points * tiles_m * filters_k,
+            b * o * e * points * tiles_n * filters_m,
+        ),
+    ):
         prefix = f"winograd_{tile}x{taps}_{kind}"
         terms |= {
             f"{prefix}_forward": forward,

@@ -1,8 +1,9 @@
-"""Pruned networks as directories: ``spec.json`` says what was done and what came out, ``state_dict.pt`` holds tensors.
+"""Pruned networks as directories: ``spec.json`` says what was done and what came out, ``state_dict.pt`` holds
+tensors.
 
-A pruned model is verified when it is made: forward and one backward pass are finite, and it loads back from its
-directory with the same output. That happens in a child process with a time limit, because tracing some networks
-never ends; what cannot be pruned becomes a spec with status ``unsupported`` and the reason.
+A pruned model is verified when it is made: forward and one backward pass are finite, and it loads back from
+its directory with the same output. That happens in a child process with a time limit, because tracing some
+networks never ends; what cannot be pruned becomes a spec with status ``unsupported`` and the reason.
 
 Nominal ratios are not sparsities: a structured ratio r leaves roughly (1 - r)² of the parameters, and grouped
 networks are not even monotone in r. Use the realised ``params``, ``macs``, ``bytes`` and ``sparsity``.
@@ -38,7 +39,8 @@ STRUCTURED_METHODS = ("structured_magnitude", "structured_random")
 """Whole channels removed: tensors shrink."""
 
 UNSTRUCTURED_METHODS = ("l1_unstructured", "random_unstructured", "ln_structured", "global_unstructured")
-"""Weights set to zero by ``torch.nn.utils.prune``: tensors keep their shapes, and dense kernels their latency."""
+"""Weights set to zero by ``torch.nn.utils.prune``: tensors keep their shapes, and dense kernels their
+latency."""
 
 METHODS = STRUCTURED_METHODS + UNSTRUCTURED_METHODS
 
@@ -163,7 +165,8 @@ def read_spec(folder: str | Path) -> dict[str, Any]:
 
 
 def rebuild(spec: dict[str, Any]) -> nn.Module:
-    """Model of a spec's shapes on the meta device: enough for its features, or to load its state dict into."""
+    """Model of a spec's shapes on the meta device: enough for its features, or to load its state dict
+    into."""
     model = zoo.build(spec["base"], aux_heads=spec["aux_heads"], device="meta")
     for name, sizes in spec["sizes"].items():
         module = model.get_submodule(name)
@@ -181,13 +184,14 @@ def rebuild(spec: dict[str, Any]) -> nn.Module:
 def prune_model(
     model: nn.Module, method: str, ratio: float, *, seed: int = 0, input_size: int = 224, in_channels: int = 3
 ) -> str:
-    """Prune a network in place; returns what did it: ``torch_pruning``, ``sequential_chains`` or ``torch_prune``.
+    """Prune a network in place; returns what did it: ``torch_pruning``, ``sequential_chains`` or
+    ``torch_prune``.
 
     Structured methods remove channels with torch-pruning's dependency graph (Fang et al., CVPR 2023,
     arXiv 2301.12900), by the L2 norm of a group or at random, the same ratio in every group; the classifier's
     outputs stay. ShuffleNet and Swin, which it cannot trace, lose inner channels of their sequential blocks
-    (:func:`prune_chains`). Unstructured methods set weights of convolutions, linear layers and fused attention
-    projections to zero.
+    (:func:`prune_chains`). Unstructured methods set weights of convolutions, linear layers and fused
+    attention projections to zero.
 
     Raises:
         ValueError: unknown method.
@@ -276,7 +280,8 @@ def _prune_graph(model: nn.Module, method: str, ratio: float, images: torch.Tens
         ignored_layers=classifiers,
         # Without it attention is cut to widths that its heads do not divide; with it only the MLPs shrink.
         num_heads={m: m.num_heads for m in model.modules() if isinstance(m, nn.MultiheadAttention)},
-        # Auxiliary heads act in training mode only; traced in evaluation mode they would keep their old width.
+        # Auxiliary heads act in training mode only; traced in evaluation mode they would keep their old
+        # width.
         forward_fn=lambda model, images: model.train(_has_aux_heads(model))(images),
         output_transform=lambda outputs: outputs if isinstance(outputs, torch.Tensor) else list(outputs),
     )
@@ -317,8 +322,11 @@ def _classifiers(model: nn.Module) -> Iterator[nn.Module]:
 
 def _prune_unstructured(model: nn.Module, method: str, ratio: float) -> None:
     targets = [(module, "weight") for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    targets += [(module, "in_proj_weight") for module in model.modules()
-                if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None]  # fmt: skip
+    targets += [
+        (module, "in_proj_weight")
+        for module in model.modules()
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None
+    ]
     if method == "global_unstructured":
         prune.global_unstructured(targets, pruning_method=prune.L1Unstructured, amount=ratio)
     for module, name in targets:
@@ -366,8 +374,14 @@ def _create_in_child(request: dict[str, Any], work: Path) -> None:
     model = zoo.build(base, aux_heads=request["aux_heads"], seed=request["seed"], weights=request["weights"])
     base_params = sum(p.numel() for p in model.parameters())
     base_macs = sum(row["macs"] for row in tracing.layer_table(model, size, channels))
-    engine = prune_model(model, request["method"], request["ratio"], seed=request["seed"], input_size=size,
-                         in_channels=channels)  # fmt: skip
+    engine = prune_model(
+        model,
+        request["method"],
+        request["ratio"],
+        seed=request["seed"],
+        input_size=size,
+        in_channels=channels,
+    )
     model.eval()
     sizes, shapes = _changes(model, zoo.build(base, aux_heads=request["aux_heads"], device="meta"))
     layers = list(_layer_sparsities(model))
@@ -419,8 +433,12 @@ def _layer_sparsities(model: nn.Module) -> Iterator[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
             zeros = int((parameter == 0).sum())
-            yield {"tensor": name, "shape": list(parameter.shape), "zeros": zeros,
-                   "sparsity": zeros / parameter.numel()}  # fmt: skip
+            yield {
+                "tensor": name,
+                "shape": list(parameter.shape),
+                "zeros": zeros,
+                "sparsity": zeros / parameter.numel(),
+            }
 
 
 def _check_training_step(model: nn.Module, images: torch.Tensor) -> None:

@@ -105,9 +105,13 @@ def architecture_key(model: nn.Module) -> str:
 
 
 def size_attributes(module: nn.Module) -> dict[str, Any]:
-    """Whole numbers and tuples of them among a module's own attributes: channels, kernel, stride, groups, heads."""
-    return {name: value for name, value in vars(module).items()
-            if not name.startswith("_") and name != "training" and _is_size(value)}  # fmt: skip
+    """Whole numbers and tuples of them among a module's own attributes: channels, kernel, stride, groups,
+    heads."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name != "training" and _is_size(value)
+    }
 
 
 def network_features(
@@ -138,8 +142,14 @@ def network_features(
     def compute() -> dict[str, Any]:
         table = layer_table(model, input_size, in_channels, training=training)
         features = {name: float(v) for name, v in layer_costs.network_features(table, 1, stage).items()}
-        return {"architecture_key": key, "input_size": input_size, "in_channels": in_channels, "stage": stage,
-                "layers": table, "features": features}  # fmt: skip
+        return {
+            "architecture_key": key,
+            "input_size": input_size,
+            "in_channels": in_channels,
+            "stage": stage,
+            "layers": table,
+            "features": features,
+        }
 
     return _cached(cache, name, compute)
 
@@ -168,8 +178,13 @@ def estimate_peak_memory(
     version = torch.__version__.split("+")[0]
     name = f"memory-{architecture_key(model)}-{batch_size}x{in_channels}x{input_size}-{stage}-torch{version}"
     return _cached(
-        cache, name, lambda: {**_tracked_peak(model, (batch_size, in_channels, input_size, input_size), stage),
-                              "torch_version": version})  # fmt: skip
+        cache,
+        name,
+        lambda: {
+            **_tracked_peak(model, (batch_size, in_channels, input_size, input_size), stage),
+            "torch_version": version,
+        },
+    )
 
 
 def loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -217,7 +232,8 @@ def _shape_copy(model: nn.Module, device: str) -> nn.Module:
 
 
 class _OperationRecorder(TorchDispatchMode):
-    """Writes a layer-table row for each operation that reaches the dispatcher, under the module that ran it."""
+    """Writes a layer-table row for each operation that reaches the dispatcher, under the module that ran
+    it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -235,7 +251,8 @@ class _OperationRecorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         operation = func.overloadpacket.__name__
         if _KIND_OF_OPERATION.get(operation) == "batchnorm":
-            # On the meta device it is worked out from dozens of operations in Python, half of the time of a pass.
+            # On the meta device it is worked out from dozens of operations in Python, half of the time of a
+            # pass.
             statistics = [args[0].new_empty(0) for _ in func._schema.returns[1:]]
             output = (torch.empty_like(args[0]), *statistics)
         else:
@@ -275,11 +292,20 @@ class _OperationRecorder(TorchDispatchMode):
         if row["kind"] == "conv":
             weight, stride, padding, dilation = inputs[1], args[3], args[4], args[5]
             height, width = weight.shape[2:]
-            row |= {"kernel_size": height, "kernel_width": width if width != height else None, "groups": args[8],
-                    "stride": max(stride), "padding": max(padding), "dilation": max(dilation)}  # fmt: skip
+            row |= {
+                "kernel_size": height,
+                "kernel_width": width if width != height else None,
+                "groups": args[8],
+                "stride": max(stride),
+                "padding": max(padding),
+                "dilation": max(dilation),
+            }
         elif row["kind"] in ("maxpool", "avgpool") and operation in ("max_pool2d_with_indices", "avg_pool2d"):
-            row |= {"kernel_size": args[1][0], "stride": (args[2] or args[1])[0] if len(args) > 2 else args[1][0],
-                    "padding": args[3][0] if len(args) > 3 else 0}  # fmt: skip
+            row |= {
+                "kernel_size": args[1][0],
+                "stride": (args[2] or args[1])[0] if len(args) > 2 else args[1][0],
+                "padding": args[3][0] if len(args) > 3 else 0,
+            }
         self.rows.append(row)
 
 

@@ -1,4 +1,5 @@
-"""Networks by name: torchvision's classifiers and LeNet-5, with seeded random weights or a local weights file."""
+"""Networks by name: torchvision's classifiers and LeNet-5, with seeded random weights or a local weights
+file."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ TORCHVISION_NETWORKS = (
     "vit_b_16",
     "wide_resnet50_2",
 )
-"""Networks that the tests and the pruning matrix cover; any other classifier of torchvision can be built too."""
+"""Networks that the tests and the pruning matrix cover; any other classifier of torchvision can be built
+too."""
 
 NETWORKS = (*TORCHVISION_NETWORKS, "lenet5")
 
@@ -39,7 +41,8 @@ _SMALLEST_INPUTS = {"lenet5": 32, "vit_b_16": 224, "alexnet": 63, "inception_v3"
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 of LeCun et al. 1998 with ReLU and max pooling: input (batch, 1, 32, 32), output (batch, classes)."""
+    """LeNet-5 of LeCun et al. 1998 with ReLU and max pooling: input (batch, 1, 32, 32), output (batch,
+    classes)."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
@@ -69,9 +72,11 @@ def build(
     Args:
         name: one of :data:`NETWORKS`, or another classifier of torchvision.
         num_classes: outputs; default is what the network was published with (1000; LeNet-5: 10).
-        aux_heads: keep the auxiliary classifiers of googlenet and inception_v3 (they act in training mode only).
+        aux_heads: keep the auxiliary classifiers of googlenet and inception_v3 (they act in training mode
+            only).
         seed: seed of the random weights; the caller's random state is left as it was.
-        weights: a local file with a state dict, loaded with ``weights_only=True``; nothing is ever downloaded.
+        weights: a local file with a state dict, loaded with ``weights_only=True``; nothing is ever
+            downloaded.
         device: ``meta`` builds shapes without memory.
 
     Raises:
@@ -97,7 +102,8 @@ def input_shape(name: str) -> tuple[int, int]:
 
 
 def smallest_input(name: str) -> int:
-    """Smallest input height = width in pixels that the network accepts (LeNet-5 and ViT accept only this one)."""
+    """Smallest input height = width in pixels that the network accepts (LeNet-5 and ViT accept only this
+    one)."""
     return _SMALLEST_INPUTS.get(name, 32)
 
 

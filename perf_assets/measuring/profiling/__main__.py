@@ -2,8 +2,8 @@
 
     python -m perf_assets.measuring.profiling --spec spec.json --out FOLDER
 
-Exit codes: 0 for every measured outcome (out of memory and unsupported ones too), 1 when a run failed, 2 for a
-spec that cannot be used, 3 for a device that stays busy.
+Exit codes: 0 for every measured outcome (out of memory and unsupported ones too), 1 when a run failed, 2 for
+a spec that cannot be used, 3 for a device that stays busy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Convolution algorithms by name, really forced: every layer is checked and none is reported as what it was not.
+"""Convolution algorithms by name, really forced: every layer is checked and none is reported as what it was
+not.
 
-On a GPU an algorithm is cuDNN's own (:mod:`perf_assets.measuring.profiling.cudnn`). On the processor it is an explicit
-implementation from tensor operations (below) or oneDNN; names that only cuDNN tells apart are unsupported there.
-``guess`` leaves the choice to the framework.
+On a GPU an algorithm is cuDNN's own (:mod:`perf_assets.measuring.profiling.cudnn`). On the processor it is an
+explicit implementation from tensor operations (below) or oneDNN; names that only cuDNN tells apart are
+unsupported there. ``guess`` leaves the choice to the framework.
 """
 
 from __future__ import annotations
@@ -64,11 +65,21 @@ class ForcedConv2d(nn.Module):
         conv = self.conv
         padding = conv.padding
         if conv.padding_mode != "zeros" or isinstance(padding, str):
-            images = F.pad(images, conv._reversed_padding_repeated_twice,
-                           mode="constant" if conv.padding_mode == "zeros" else conv.padding_mode)  # fmt: skip
+            images = F.pad(
+                images,
+                conv._reversed_padding_repeated_twice,
+                mode="constant" if conv.padding_mode == "zeros" else conv.padding_mode,
+            )
             padding = (0, 0)
-        return self._compute(images, conv.weight, conv.bias, stride=conv.stride, padding=padding,
-                             dilation=conv.dilation, groups=conv.groups)  # fmt: skip
+        return self._compute(
+            images,
+            conv.weight,
+            conv.bias,
+            stride=conv.stride,
+            padding=padding,
+            dilation=conv.dilation,
+            groups=conv.groups,
+        )
 
 
 def force(
@@ -90,7 +101,8 @@ def force(
         stage: ``training`` needs gradients, which only the explicit implementations have.
         precision: selects the tolerance.
         provider: ``auto``, or ``ai3`` to swap layers through that package where it is installed.
-        incompatible: what to do with layers that the algorithm cannot do: ``refuse``, or leave them to ``guess``.
+        incompatible: what to do with layers that the algorithm cannot do: ``refuse``, or leave them to
+            ``guess``.
 
     Returns:
         What was forced; ``layers_forced`` is below ``layers`` only with ``incompatible="guess"``.
@@ -121,14 +133,23 @@ def force(
     tolerance = TOLERANCES[precision]
     worst = max(largest_error, key=largest_error.__getitem__, default=None)
     if worst is not None and not largest_error[worst] <= tolerance:
-        raise WrongOutputError(f"{algorithm}: layer {worst} differs from the framework by {largest_error[worst]:.1e} "
-                              f"of its largest output, tolerance {tolerance:g}")  # fmt: skip
+        raise WrongOutputError(
+            f"{algorithm}: layer {worst} differs from the framework by {largest_error[worst]:.1e} "
+            f"of its largest output, tolerance {tolerance:g}"
+        )
     for name, conv in sound.items():
         if name not in refused:
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, ForcedConv2d(conv, compute))
-    return Forced(algorithm, provider, len(convolutions), len(convolutions) - len(reasons),
-                  largest_error[worst] if worst else None, tolerance, reasons)  # fmt: skip
+    return Forced(
+        algorithm,
+        provider,
+        len(convolutions),
+        len(convolutions) - len(reasons),
+        largest_error[worst] if worst else None,
+        tolerance,
+        reasons,
+    )
 
 
 def _implementation(algorithm: str, device: str, stage: str) -> tuple[Callable[..., torch.Tensor], str]:
@@ -148,7 +169,8 @@ def _implementation(algorithm: str, device: str, stage: str) -> tuple[Callable[.
         return onednn, "onednn"
     if algorithm not in EXPLICIT:
         raise UnsupportedError(
-            f"{algorithm} exists in cuDNN only: on the processor use one of {', '.join((*EXPLICIT, 'onednn'))}"
+            f"{algorithm} exists in cuDNN only: on the processor use one of "
+            f"{', '.join((*EXPLICIT, 'onednn'))}"
         )
     return EXPLICIT[algorithm], "explicit"
 
@@ -192,8 +214,10 @@ def _check_layers(
         error = float((ours.float() - output.float()).abs().max() / scale)
         errors[name] = max(error, errors.get(name, 0.0))
 
-    hooks = [conv.register_forward_hook(functools.partial(lambda name, *a: check(name, *a), name))
-             for name, conv in convolutions.items()]  # fmt: skip
+    hooks = [
+        conv.register_forward_hook(functools.partial(lambda name, *a: check(name, *a), name))
+        for name, conv in convolutions.items()
+    ]
     training = model.training
     try:
         with torch.no_grad():
@@ -229,8 +253,8 @@ def _force_ai3(model: nn.Module, algorithm: str, images: torch.Tensor, layers: i
     return Forced(algorithm, "ai3", layers, layers, error, tolerance)
 
 
-# Explicit implementations. All take (images, weight, bias, *, stride, padding, dilation, groups) like F.conv2d,
-# and are differentiable.
+# Explicit implementations. All take (images, weight, bias, *, stride, padding, dilation, groups) like
+# F.conv2d, and are differentiable.
 
 
 def onednn(images, weight, bias, *, stride, padding, dilation, groups):
@@ -258,8 +282,12 @@ def direct(images, weight, bias, *, stride, padding, dilation, groups):
     for row in range(weight.shape[2]):
         for column in range(weight.shape[3]):
             top, left = row * dilation[0], column * dilation[1]
-            shifted = images[:, :, top : top + (height - 1) * stride[0] + 1 : stride[0],
-                             left : left + (width - 1) * stride[1] + 1 : stride[1]]  # fmt: skip
+            shifted = images[
+                :,
+                :,
+                top : top + (height - 1) * stride[0] + 1 : stride[0],
+                left : left + (width - 1) * stride[1] + 1 : stride[1],
+            ]
             result = result + kernels[..., row, column] @ shifted.reshape(batch, groups, -1, height * width)
     return _biased(result.reshape(batch, out_channels, height, width), bias)
 
@@ -301,13 +329,15 @@ def fft_tiling(images, weight, bias, *, stride, padding, dilation, groups):
 
 
 def winograd(images, weight, bias, *, stride, padding, dilation, groups):
-    """Winograd F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308): 2x2 outputs of 4x4 tiles by 16 products each."""
+    """Winograd F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308): 2x2 outputs of 4x4 tiles by 16 products
+    each."""
     height, width = _output_size(images, weight, stride, padding, dilation)
     tiles_down, tiles_across = -(-height // 2), -(-width // 2)
     bottom = 2 * tiles_down + 2 - images.shape[2] - padding[0]
     right = 2 * tiles_across + 2 - images.shape[3] - padding[1]
     images = F.pad(images, (padding[1], right, padding[0], bottom))
-    # Both sides of a transform at once, as one product with its Kronecker square: thousands of 4x4 products crawl.
+    # Both sides of a transform at once, as one product with its Kronecker square: thousands of 4x4 products
+    # crawl.
     transforms = (
         images.new_tensor(matrix) for matrix in (_WINOGRAD_INPUT, _WINOGRAD_KERNEL, _WINOGRAD_OUTPUT)
     )

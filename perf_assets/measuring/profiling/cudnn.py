@@ -1,7 +1,8 @@
 """Convolution by one named cuDNN algorithm, through the library that comes with torch.
 
-torch offers no such choice. These calls are deprecated since cuDNN 9 and still exported; an algorithm that cuDNN
-does not have for a layer is a :class:`CudnnError` with cuDNN's own words. Forward pass only, float32 or float16.
+torch offers no such choice. These calls are deprecated since cuDNN 9 and still exported; an algorithm that
+cuDNN does not have for a layer is a :class:`CudnnError` with cuDNN's own words. Forward pass only, float32 or
+float16.
 """
 
 from __future__ import annotations
@@ -111,8 +112,15 @@ def convolve(
             _call("cudnnSetTensor4dDescriptor", source, _NCHW, data_type, *images.shape)
             _call("cudnnSetTensor4dDescriptor", target, _NCHW, data_type, *shape)
             _call("cudnnSetFilter4dDescriptor", kernel, data_type, _NCHW, *weight.shape)
-            _call("cudnnSetConvolution2dDescriptor", convolution, *padding, *stride, *dilation,
-                  _CROSS_CORRELATION, _FLOAT)  # fmt: skip
+            _call(
+                "cudnnSetConvolution2dDescriptor",
+                convolution,
+                *padding,
+                *stride,
+                *dilation,
+                _CROSS_CORRELATION,
+                _FLOAT,
+            )
             _call("cudnnSetConvolutionGroupCount", convolution, groups)
             # FMA keeps TF32 out of float32 convolutions, as torch does without allow_tf32.
             math = (
@@ -123,13 +131,34 @@ def convolve(
             _call("cudnnSetConvolutionMathType", convolution, math)
             number = CUDNN_ALGORITHMS[algorithm]
             size = ctypes.c_size_t()
-            _call("cudnnGetConvolutionForwardWorkspaceSize", handle, source, kernel, convolution, target, number,
-                  ctypes.byref(size))  # fmt: skip
+            _call(
+                "cudnnGetConvolutionForwardWorkspaceSize",
+                handle,
+                source,
+                kernel,
+                convolution,
+                target,
+                number,
+                ctypes.byref(size),
+            )
             workspace = torch.empty(size.value, dtype=torch.uint8, device=images.device)
             one, zero = ctypes.c_float(1.0), ctypes.c_float(0.0)
-            _call("cudnnConvolutionForward", handle, ctypes.byref(one), source, _pointer(images), kernel,
-                  _pointer(weight), convolution, number, _pointer(workspace), size, ctypes.byref(zero), target,
-                  _pointer(result))  # fmt: skip
+            _call(
+                "cudnnConvolutionForward",
+                handle,
+                ctypes.byref(one),
+                source,
+                _pointer(images),
+                kernel,
+                _pointer(weight),
+                convolution,
+                number,
+                _pointer(workspace),
+                size,
+                ctypes.byref(zero),
+                target,
+                _pointer(result),
+            )
         finally:
             for kind, descriptor in zip(kinds, descriptors, strict=True):
                 getattr(library(), f"cudnnDestroy{kind}Descriptor")(descriptor)

@@ -71,8 +71,8 @@ def time_layers(
         synchronize: waits for the device, called once per pass.
 
     Returns:
-        Fields of the log's ``layer`` lines (without ``share_pct``), in order of execution; times are those of all
-        calls of a layer in one pass.
+        Fields of the log's ``layer`` lines (without ``share_pct``), in order of execution; times are those of
+        all calls of a layer in one pass.
     """
     clock = clock or HostStamps()
     names = {module: name or "network" for name, module in model.named_modules()}

@@ -1,4 +1,5 @@
-"""What is measured of one step, a function a pass: latency hot and cold, phases, layers, memory, counters, energy.
+"""What is measured of one step, a function a pass: latency hot and cold, phases, layers, memory, counters,
+energy.
 
 Each pass writes its own lines to the log and returns the numbers that go into the result.
 """
@@ -68,8 +69,14 @@ def time_hot(spec: ProfileSpec, step: Callable[[], object], timer: Any, log: Log
     measured = protocol.measure(
         step, timer, spec.protocol, on_block=lambda index, block: _write_block(log, "hot", index, block)
     )
-    log.write("warmup", blocks=measured.warmup_blocks, steady=measured.steady, duration_s=measured.warmup_s,
-              block_size=measured.blocks[0].steps, timer_cost_ms=timer.resolution_s * 1e3)  # fmt: skip
+    log.write(
+        "warmup",
+        blocks=measured.warmup_blocks,
+        steady=measured.steady,
+        duration_s=measured.warmup_s,
+        block_size=measured.blocks[0].steps,
+        timer_cost_ms=timer.resolution_s * 1e3,
+    )
     verdict = {"verdict": measured.verdict, "verdict_reason": measured.verdict_reason}
     log.write("latency", cache="hot", **measured.summary, **verdict, stop_reason=measured.stop_reason)
     kept = ("latency_ms", "latency_low_ms", "latency_high_ms", "latency_mean_ms", "latency_std_ms", "blocks")
@@ -109,16 +116,29 @@ def time_cold(
 
 
 def _write_block(log: LogWriter, cache: str, index: int, block: protocol.Block) -> None:
-    log.write("sample", cache=cache, block=index, steps=block.steps, latency_ms=block.latency_ms,
-              cpu_ms=None if block.cpu_s is None else block.cpu_s / block.steps * 1e3,
-              involuntary_switches=block.involuntary_switches, other_cpu_share=block.other_cpu_share,
-              sm_clock_share=block.sm_clock_share, throttled=block.throttled)  # fmt: skip
+    log.write(
+        "sample",
+        cache=cache,
+        block=index,
+        steps=block.steps,
+        latency_ms=block.latency_ms,
+        cpu_ms=None if block.cpu_s is None else block.cpu_s / block.steps * 1e3,
+        involuntary_switches=block.involuntary_switches,
+        other_cpu_share=block.other_cpu_share,
+        sm_clock_share=block.sm_clock_share,
+        throttled=block.throttled,
+    )
 
 
 def time_layers(
-    model: nn.Module, step: Callable[[], object], timer: Any, device: torch.device, total_ms: float | None,
-    forward_ms: float | None, log: LogWriter,
-) -> dict[str, Any]:  # fmt: skip
+    model: nn.Module,
+    step: Callable[[], object],
+    timer: Any,
+    device: torch.device,
+    total_ms: float | None,
+    forward_ms: float | None,
+    log: LogWriter,
+) -> dict[str, Any]:
     """Time each layer by hooks; the share of the forward pass that they explain together."""
     clock = layers.CudaStamps() if device.type == "cuda" else layers.HostStamps()
     rows = layers.time_layers(model, step, LAYER_PASSES, clock, timer.synchronize)
@@ -152,9 +172,13 @@ def peak_memory(
         "memory_used_mib": watch.peak_mib,
         "process_rss_mib": host.peak_rss_mib(),
     }
-    log.write("memory", **peaks, process_rss_before_mib=rss_before_mib,
-              memory_allocated_reason=None if on_gpu else "the framework counts allocations on GPUs only",
-              process_rss_reason=None if resets else "peak since the process started: it could not be reset")  # fmt: skip
+    log.write(
+        "memory",
+        **peaks,
+        process_rss_before_mib=rss_before_mib,
+        memory_allocated_reason=None if on_gpu else "the framework counts allocations on GPUs only",
+        process_rss_reason=None if resets else "peak since the process started: it could not be reset",
+    )
     return peaks
 
 
@@ -214,10 +238,15 @@ def measure_energy(
         step,
         reader,
         synchronize=timer.synchronize,
-        on_reading=lambda r: log.write("power", power_w=r.power_w, energy_counter_j=r.counter_j,
-                                       sm_clock_mhz=r.sm_clock_mhz, temperature_c=r.temperature_c,
-                                       throttle_reasons=list(r.throttle_reasons)),
-    )  # fmt: skip
+        on_reading=lambda r: log.write(
+            "power",
+            power_w=r.power_w,
+            energy_counter_j=r.counter_j,
+            sm_clock_mhz=r.sm_clock_mhz,
+            temperature_c=r.temperature_c,
+            throttle_reasons=list(r.throttle_reasons),
+        ),
+    )
     log.write("energy", **found)
     kept = ("energy_j", "net_energy_j", "mean_power_w", "idle_power_w", "energy_source", "energy_reason")
     return {name: found[name] for name in kept}

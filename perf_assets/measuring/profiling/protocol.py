@@ -1,10 +1,10 @@
 """How a duration is measured: warm up until steady, time blocks, keep every sample, say how far to trust it.
 
 Nothing here knows torch or the real clock: a :class:`Timer` times blocks of steps. The rules are those that
-trusted tools share: blocks so long that reading the clock costs less than 0.1 % (torch.utils.benchmark), warm-up
-until three successive blocks agree within 10 % (perf_analyzer), a stop rule that is stored with the result
-(nvbench), throttled blocks set aside and counted (nvbench), a median with an interval from order statistics, and
-a verdict instead of silence.
+trusted tools share: blocks so long that reading the clock costs less than 0.1 % (torch.utils.benchmark),
+warm-up until three successive blocks agree within 10 % (perf_analyzer), a stop rule that is stored with the
+result (nvbench), throttled blocks set aside and counted (nvbench), a median with an interval from order
+statistics, and a verdict instead of silence.
 """
 
 from __future__ import annotations
@@ -128,8 +128,16 @@ def measure(
             break
     steady = _agree(warmup[-settings.steady_blocks :], settings)
     verdict, reason = judge(blocks, steady=steady, settings=settings)
-    return Measurement(tuple(blocks), len(warmup), sum(b.wall_s for b in warmup), steady, stop_reason,
-                       summarise(blocks, settings.confidence), verdict, reason)  # fmt: skip
+    return Measurement(
+        tuple(blocks),
+        len(warmup),
+        sum(b.wall_s for b in warmup),
+        steady,
+        stop_reason,
+        summarise(blocks, settings.confidence),
+        verdict,
+        reason,
+    )
 
 
 def _warm_up(step: Callable[[], object], timer: Timer, settings: Settings) -> tuple[int, list[Block]]:
@@ -162,7 +170,8 @@ def usable(blocks: Sequence[Block]) -> list[Block]:
 
 
 def summarise(blocks: Sequence[Block], confidence: float = 0.95) -> dict[str, Any]:
-    """Median with its interval, mean, standard deviation, extremes (ms, of one step) of the blocks that count."""
+    """Median with its interval, mean, standard deviation, extremes (ms, of one step) of the blocks that
+    count."""
     kept = usable(blocks)
     times_ms = np.array([block.latency_ms for block in kept])
     low_ms, high_ms = median_interval(times_ms, confidence)
@@ -183,11 +192,12 @@ def summarise(blocks: Sequence[Block], confidence: float = 0.95) -> dict[str, An
 def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple[str, str]:
     """Verdict on a measurement and the reason for it in words.
 
-    In this order: ``throttled``: more than a tenth of the blocks ran below 75 % of the clock or while the device said
-    so. ``contended``: others used more than 5 % of the processors, or the process was pushed off its processor more
-    often than 60 times per second of CPU time (a quiet Linux does so about 20 times, for its own threads).
-    ``too_short``: too few blocks or too little time. ``unstable``: never steady in warm-up, an interquartile range
-    above 10 % of the median, or an interval wider than ±2.5 %.
+    In this order: ``throttled``: more than a tenth of the blocks ran below 75 % of the clock or while the
+    device said so. ``contended``: others used more than 5 % of the processors, or the process was pushed off
+    its processor more often than 60 times per second of CPU time (a quiet Linux does so about 20 times, for
+    its own threads).
+    ``too_short``: too few blocks or too little time. ``unstable``: never steady in warm-up, an interquartile
+    range above 10 % of the median, or an interval wider than ±2.5 %.
     """
     times_ms = np.array([block.latency_ms for block in blocks])
     spent_s = sum(block.wall_s for block in blocks)

@@ -47,7 +47,8 @@ class PredictedOutOfMemoryError(RuntimeError):
 def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
     """Measure one configuration on this machine, alone on its device.
 
-    Whatever happens to the network is a result: out of memory, an impossible algorithm, an error inside a layer.
+    Whatever happens to the network is a result: out of memory, an impossible algorithm, an error inside a
+    layer.
 
     Args:
         spec: the configuration.
@@ -96,8 +97,11 @@ def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
                 if is_out_of_memory(error):
                     outcome = {"status": "oom", "reason": str(error).splitlines()[0][:500]}
                 else:
-                    outcome = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500],
-                               "traceback": traceback.format_exc()[-4000:]}  # fmt: skip
+                    outcome = {
+                        "status": "failed",
+                        "reason": f"{type(error).__name__}: {error}"[:500],
+                        "traceback": traceback.format_exc()[-4000:],
+                    }
             result = {**outcome, "duration_s": time.monotonic() - started_s, **numbers}
             log.write("result", **result)
     return path, result
@@ -134,8 +138,15 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
         model = model.to(device, precision)
         generator = torch.Generator().manual_seed(spec.seed)
         images = torch.randn(spec.batch_size, channels, size, size, generator=generator).to(device, precision)
-        forced = algorithms.force(model, spec.algorithm, images, stage=spec.stage, precision=spec.precision,
-                                  provider=spec.algorithm_provider, incompatible=spec.incompatible_layers)  # fmt: skip
+        forced = algorithms.force(
+            model,
+            spec.algorithm,
+            images,
+            stage=spec.stage,
+            precision=spec.precision,
+            provider=spec.algorithm_provider,
+            incompatible=spec.incompatible_layers,
+        )
         log.write("algorithm", **dataclasses.asdict(forced))
         step, phases = passes.steps(model, images, spec.stage)
         nvml, reader_reason = None, None
@@ -169,9 +180,14 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
 
 
 def _describe(
-    spec: ProfileSpec, model: nn.Module, size: int, channels: int, pruned: dict[str, Any], device: torch.device,
+    spec: ProfileSpec,
+    model: nn.Module,
+    size: int,
+    channels: int,
+    pruned: dict[str, Any],
+    device: torch.device,
     log: LogWriter,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     table = tracing.layer_table(model, size, channels, training=spec.stage == "training")
     facts = {
         "architecture_key": tracing.architecture_key(model),
@@ -202,7 +218,8 @@ def _describe(
 
 @contextlib.contextmanager
 def _memory_limit(spec: ProfileSpec) -> Generator[None]:
-    """Let the process grow by no more than the limit, so that running out is an error and not the end of the host."""
+    """Let the process grow by no more than the limit, so that running out is an error and not the end of the
+    host."""
     if spec.memory_limit_mib is None:
         yield
         return

@@ -1,4 +1,5 @@
-"""What to measure: one configuration of one network on one device, as a small JSON object. Nothing runs here."""
+"""What to measure: one configuration of one network on one device, as a small JSON object. Nothing runs
+here."""
 
 from __future__ import annotations
 
@@ -36,25 +37,29 @@ class ProfileSpec(StrictModel):
 
     Attributes:
         network: name in the zoo.
-        pruned_model: directory of a pruned model, used instead of the zoo's network; ``network`` is then its base.
+        pruned_model: directory of a pruned model, used instead of the zoo's network; ``network`` is then its
+            base.
         pruning_method, pruning_ratio: of that pruned model, as asked for; None where nothing is pruned.
-        stage: ``inference`` (evaluation mode, no gradients) or ``training`` (forward, loss, backward, SGD update).
+        stage: ``inference`` (evaluation mode, no gradients) or ``training`` (forward, loss, backward, SGD
+            update).
         batch_size: images in a step.
         input_size: height = width of the images in pixels; None for the network's own.
         precision: of weights and images.
         algorithm: of the convolutions, see :mod:`perf_assets.measuring.profiling.algorithms`.
         algorithm_provider: ``auto`` or ``ai3``.
-        incompatible_layers: ``refuse``, or ``guess`` to leave layers that the algorithm cannot do to the framework.
+        incompatible_layers: ``refuse``, or ``guess`` to leave layers that the algorithm cannot do to the
+            framework.
         device: ``cpu`` or ``cuda`` (``cuda:1``).
         device_label: what people call the device (``l40s``); work on another kind of device is refused.
         threads: of the processor; None for torch's choice.
         seed: of weights and images.
-        passes: what is measured: any of ``latency``, ``cold``, ``layers``, ``memory``, ``energy``, ``counters``.
+        passes: what is measured: any of ``latency``, ``cold``, ``layers``, ``memory``, ``energy``,
+            ``counters``.
         protocol: settings of the measurement protocol that differ from the default.
-        memory_limit_mib: of address space (processor only) beyond what is in use when the measurement begins, so
-            that a step that needs more is out of memory instead of the machine.
-        memory_budget_mib: the run is skipped as ``predicted_oom`` if the estimate is above it; None for what the
-            device has free.
+        memory_limit_mib: of address space (processor only) beyond what is in use when the measurement begins,
+            so that a step that needs more is out of memory instead of the machine.
+        memory_budget_mib: the run is skipped as ``predicted_oom`` if the estimate is above it; None for what
+            the device has free.
         skip_predicted_oom: false runs whatever the estimate says.
         lock_timeout_s: how long to wait for a device that another process measures on.
         sweep, sweep_stage: names of the sweep and its stage that this is a point of.
@@ -171,7 +176,10 @@ def label_problem(torch_device: str, label: str | None) -> str | None:
         return (
             f"device_label {label!r} is an hpu, which torch here cannot measure: use the device's own scripts"
         )
-    return f"device_label {label!r} is a {kind}, the work runs on {torch_device!r}: use device {cure!r}, or another label"
+    return (
+        f"device_label {label!r} is a {kind}, the work runs on {torch_device!r}: use device {cure!r}, or "
+        "another label"
+    )
 
 
 def parse_spec(fields: dict[str, Any], where: str = "spec") -> ProfileSpec:

@@ -15,7 +15,8 @@ from perf_assets.measuring.profiling.protocol import Block
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TICK_WINDOW_S = 0.2
-"""Processor time is counted in ticks of 10 ms; over shorter windows the share of others is mostly rounding."""
+"""Processor time is counted in ticks of 10 ms; over shorter windows the share of others is mostly
+rounding."""
 
 
 class HostTimer:
@@ -57,7 +58,8 @@ class HostTimer:
 
 
 class CudaTimer:
-    """Times blocks on a GPU by events, one synchronisation per block; clock and throttling from NVML if given."""
+    """Times blocks on a GPU by events, one synchronisation per block; clock and throttling from NVML if
+    given."""
 
     def __init__(self, device: torch.device, nvml: NvmlReader | None = None) -> None:
         self._device = device

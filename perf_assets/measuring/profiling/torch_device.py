@@ -1,4 +1,5 @@
-"""The device that torch measures on: finding it, its facts, its memory, and whether it is what its label says."""
+"""The device that torch measures on: finding it, its facts, its memory, and whether it is what its label
+says."""
 
 from __future__ import annotations
 

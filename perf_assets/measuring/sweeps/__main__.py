@@ -2,8 +2,8 @@
 
     python -m perf_assets.measuring.sweeps --sweep sweep.toml --stage quick --out FOLDER [--known known.json]
 
-Exit codes: 0 for every measured outcome (out of memory and unsupported ones too), 1 when a run failed, 2 for a
-sweep that cannot be used, 75 when the point limit left some of it undone.
+Exit codes: 0 for every measured outcome (out of memory and unsupported ones too), 1 when a run failed, 2 for
+a sweep that cannot be used, 75 when the point limit left some of it undone.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ class AdaptiveChooser:
 def half_widths_of_prediction(
     known_sizes: Collection[float], latencies_ms: Collection[float], candidates: Iterable[float]
 ) -> np.ndarray:
-    """Half the 95 % interval of the latency at each candidate size, relative to it, by the Gaussian process."""
+    """Half the 95 % interval of the latency at each candidate size, relative to it, by the Gaussian
+    process."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning

@@ -1,7 +1,8 @@
-"""A campaign: what a sweep asks for and SQL does not hold yet, measured by an engine where a place says, and taken in.
+"""A campaign: what a sweep asks for and SQL does not hold yet, measured by an engine where a place says, and
+taken in.
 
-The one way from a sweep to rows, for the command line, the asset and schedules. The measuring itself runs on the node:
-``python -m perf_assets.measuring.sweeps``. Nothing here knows Dagster.
+The one way from a sweep to rows, for the command line, the asset and schedules. The measuring itself runs on
+the node: ``python -m perf_assets.measuring.sweeps``. Nothing here knows Dagster.
 """
 
 from __future__ import annotations
@@ -176,7 +177,8 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
         problem = label_problem(device, place.device)
         if problem or kinds[0] != kinds[1]:
             raise InvalidInputError(
-                f"sweep {sweep.name}: devices {device!r} on {place.device!r}: {place.device} is measured on {runs_on!r}"
+                f"sweep {sweep.name}: devices {device!r} on {place.device!r}: {place.device} is measured on "
+                f"{runs_on!r}"
                 f" ({source}); leave 'devices' out of the sweep, or choose another device"
             )
     if problem := label_problem(runs_on, place.device):
@@ -201,7 +203,8 @@ def known_points(paths: DataPaths) -> dict[str, str]:
 
 
 def _work_folder(paths: DataPaths, sweep: Sweep, stage: str, place: Place) -> Path:
-    """The folder of a sweep's stage at a place: the same for the same request, whatever was measured meanwhile."""
+    """The folder of a sweep's stage at a place: the same for the same request, whatever was measured
+    meanwhile."""
     request = json.dumps([sweep.model_dump(mode="json"), stage, place.executor, place.device], sort_keys=True)
     folder = paths.work / hashlib.sha256(request.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -146,5 +146,6 @@ def points(sweep: Sweep, sweep_stage: str) -> list[ProfileSpec]:
 
 
 def combination_key(sweep: Sweep, spec: ProfileSpec) -> str:
-    """What points that differ only in size share: the key of the smallest of them, which is the sanity point."""
+    """What points that differ only in size share: the key of the smallest of them, which is the sanity
+    point."""
     return spec.model_copy(update={sweep.vary: sweep.smallest}).key

@@ -1,7 +1,7 @@
 """Measure what is left of a sweep's stage, each point in a fresh process, in the order that the grid says.
 
-Runs on the node that is measured: no Dagster, no store. What is declared stands in ``grid``, the choice of sizes under
-a budget in ``adaptive``.
+Runs on the node that is measured: no Dagster, no store. What is declared stands in ``grid``, the choice of
+sizes under a budget in ``adaptive``.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def run_sweep(
         on_progress: told before each point and at the end.
 
     Returns:
-        Names of points by status: those of the logs, ``known``, ``skipped`` (above a size that ran out of memory),
-        ``refused`` (no ``ok`` sanity point), ``budget`` (the budget decided that they need not be measured).
+        Names of points by status: those of the logs, ``known``, ``skipped`` (above a size that ran out of
+        memory), ``refused`` (no ``ok`` sanity point), ``budget`` (the budget decided that they need not be
+        measured).
     """
     known = {**(known or {}), **measured(out)}
     outcomes: dict[str, list[str]] = {}

@@ -1,4 +1,5 @@
-"""A small world whose costs are known: three made-up networks at five pruning levels, on the TX2 or other devices."""
+"""A small world whose costs are known: three made-up networks at five pruning levels, on the TX2 or other
+devices."""
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,20 @@ def layer_rows(network: str, level_pct: int) -> list[dict]:
     for block in range(4):
         outs = width * (block + 1)
         stride = 2 if block else 1
-        rows.append({"kind": "conv", "in_channels": channels, "out_channels": outs, "kernel_size": kernel, "stride": stride,
-                         "padding": kernel // 2, "groups": 1, "in_hw": size, "out_hw": size // stride,
-                         "params": channels * outs * kernel**2})  # fmt: skip
+        rows.append(
+            {
+                "kind": "conv",
+                "in_channels": channels,
+                "out_channels": outs,
+                "kernel_size": kernel,
+                "stride": stride,
+                "padding": kernel // 2,
+                "groups": 1,
+                "in_hw": size,
+                "out_hw": size // stride,
+                "params": channels * outs * kernel**2,
+            }
+        )
         size //= stride
         rows.append(
             {
@@ -56,8 +68,10 @@ def layer_rows(network: str, level_pct: int) -> list[dict]:
             "params": channels * 10 + 10,
         }
     )
-    return [dict(network=network, pruning_level_pct=float(level_pct), layer_index=i, layer=f"l{i}", **row)
-            for i, row in enumerate(rows)]  # fmt: skip
+    return [
+        dict(network=network, pruning_level_pct=float(level_pct), layer_index=i, layer=f"l{i}", **row)
+        for i, row in enumerate(rows)
+    ]
 
 
 def tables() -> NetworkTables:
@@ -71,7 +85,8 @@ def runs(
 ) -> pd.DataFrame:
     """Rows as ``RUNS_QUERY`` gives them; beyond ``limit_mib`` a run is out of memory.
 
-    A device does arithmetic and moves bytes as fast as its data sheet says it does beside the TX2, times ``slowness``.
+    A device does arithmetic and moves bytes as fast as its data sheet says it does beside the TX2, times
+    ``slowness``.
     """
     facts, tx2 = device_facts(device), device_facts("tx2")
     mac_ms = 15 * slowness * tx2.peak_fp32_tflops / facts.peak_fp32_tflops
@@ -81,8 +96,8 @@ def runs(
         for level in LEVELS_PCT:
             arrays = shapes.get(name, level / 100)
             batch = np.array(BATCHES, dtype=float)
-            wiring, params = operations(arrays), float(arrays["params"].sum())
-            memory = memory_terms(wiring, params, batch, "training", "perf4sight")
+            dataflow, params = operations(arrays), float(arrays["params"].sum())
+            memory = memory_terms(dataflow, params, batch, "training", "perf4sight")
             time = device_terms(arrays, batch)
             used = 200 + memory["reserved_mib"]
             macs = sum(
@@ -95,10 +110,25 @@ def runs(
             for i, size in enumerate(BATCHES):
                 fits = used[i] < limit_mib
                 factor = np.exp(random.normal(0, noise, 2))
-                rows.append({"tool": "perf4sight", "model": name, "pruning_ratio": level / 100, "device": device, "stage": "training",
-                                 "algorithm": None, "batch_size": size, "input_size": None, "status": "ok" if fits else "oom",
-                                 "latency_ms": latency[i] * factor[0] if fits else np.nan,
-                                 "memory_used_mib": used[i] * factor[1] if fits else np.nan,
-                                 "memory_allocated_mib": np.nan, "memory_reserved_mib": np.nan, "energy_j": np.nan,
-                                 "quality": [], "path": f"{name}_{level}.csv", "run_id": f"{name}{level}-{size}"})  # fmt: skip
+                rows.append(
+                    {
+                        "tool": "perf4sight",
+                        "model": name,
+                        "pruning_ratio": level / 100,
+                        "device": device,
+                        "stage": "training",
+                        "algorithm": None,
+                        "batch_size": size,
+                        "input_size": None,
+                        "status": "ok" if fits else "oom",
+                        "latency_ms": latency[i] * factor[0] if fits else np.nan,
+                        "memory_used_mib": used[i] * factor[1] if fits else np.nan,
+                        "memory_allocated_mib": np.nan,
+                        "memory_reserved_mib": np.nan,
+                        "energy_j": np.nan,
+                        "quality": [],
+                        "path": f"{name}_{level}.csv",
+                        "run_id": f"{name}{level}-{size}",
+                    }
+                )
     return pd.DataFrame(rows)

@@ -15,7 +15,8 @@ from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples, sql
 
 
 def drop_layers(folder):
-    """Timed convolutions as ai3 logs them: no batch size, the network's input size in every row, times by bytes."""
+    """Timed convolutions as ai3 logs them: no batch size, the network's input size in every row, times by
+    bytes."""
     folder.mkdir()
     header = "model,algorithm,input_size,layer,in_channels,out_channels,kernel_size,stride,padding,mean_ms,std_ms,percentage,device"
     for model in ("alexnet", "vgg11"):
@@ -23,11 +24,31 @@ def drop_layers(folder):
         for size in range(96, 256, 10):
             arrays = NetworkTables().get(model, 0.0, size)
             for i in np.flatnonzero(arrays["kind"] == "conv"):
-                cells = [int(arrays[name][i]) for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding")]  # fmt: skip
+                cells = [
+                    int(arrays[name][i])
+                    for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding")
+                ]
                 moved_mib = (
                     (cells[0] * arrays["in_hw"][i] ** 2 + cells[1] * arrays["out_hw"][i] ** 2) * 4 / 2**20
                 )
-                lines.append(",".join(map(str, [model, "gemm", size, arrays["layer"][i], *cells, 0.3 + 0.2 * moved_mib, 0.01, 5.0, "l40s"])))  # fmt: skip
+                lines.append(
+                    ",".join(
+                        map(
+                            str,
+                            [
+                                model,
+                                "gemm",
+                                size,
+                                arrays["layer"][i],
+                                *cells,
+                                0.3 + 0.2 * moved_mib,
+                                0.01,
+                                5.0,
+                                "l40s",
+                            ],
+                        )
+                    )
+                )
         (folder / f"{model}_gemm_layers_l40s.csv").write_text("\n".join(lines) + "\n")
 
 
@@ -100,12 +121,16 @@ def run(world, *arguments):
 
 
 def test_scores_and_predictions_are_tables(world):
-    methods = sql(world, """SELECT DISTINCT method FROM predictor_scores WHERE split = 'leave_one_network_out'
-                            AND target = 'latency' AND "group" = 'all' ORDER BY ALL""")  # fmt: skip
+    methods = sql(
+        world,
+        """SELECT DISTINCT method FROM predictor_scores WHERE split = 'leave_one_network_out'
+                            AND target = 'latency' AND "group" = 'all' ORDER BY ALL""",
+    )
     assert methods == [("constant",), ("perf4sight",), ("perf_assets",), ("roofline",)]
     [(rows, ordered)] = sql(
         world,
-        "SELECT count(*), bool_and(lower <= predicted AND predicted <= upper) FROM predictions WHERE target = 'latency'",
+        "SELECT count(*), bool_and(lower <= predicted AND predicted <= upper) FROM predictions WHERE target "
+        "= 'latency'",
     )
     assert rows > 100
     assert ordered
@@ -115,8 +140,12 @@ def test_scores_and_predictions_are_tables(world):
 
 
 def test_timed_layers_are_fitted_and_scored(world):
-    scores = sql(world, """SELECT method, device, n, mape FROM predictor_scores WHERE target = 'layer_latency' AND "group" = 'all'
-                           AND split = 'leave_one_network_out'""")  # fmt: skip
+    scores = sql(
+        world,
+        """SELECT method, device, n, mape FROM predictor_scores WHERE target = 'layer_latency' AND "group" =
+            'all'
+                           AND split = 'leave_one_network_out'""",
+    )
     assert {(device, rows) for _, device, rows, _ in scores} == {("l40s", 16 * (5 + 8))}
     mape = {method: error for method, _, _, error in scores}
     assert mape["perf_assets"] < mape["constant"] / 2
@@ -213,7 +242,10 @@ def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path):
     assert set(passed) == set(prediction.CHECKS)
     assert passed["held_out_rows_do_not_leak"]
     assert passed["shuffled_target_is_not_learnt"]
-    query = 'SELECT target, method, split, "group", n, round(mape, 6), round(coverage, 6) FROM predictor_scores ORDER BY ALL'
+    query = (
+        'SELECT target, method, split, "group", n, round(mape, 6), round(coverage, 6) FROM '
+        "predictor_scores ORDER BY ALL"
+    )
     assert sql(copy, query) == sql(world, query)
 
 

@@ -75,7 +75,8 @@ def test_splits_hold_out_whole_groups(rows):
 
 
 def mixed_costs(factor):
-    """True costs of 1 each; two groups hardly use the third, the few runs of a third group are ``factor`` times off."""
+    """True costs of 1 each; two groups hardly use the third, the few runs of a third group are ``factor``
+    times off."""
     random = np.random.default_rng(0)
     mixes = {"a": (1, 0.1, 0.05), "b": (0.1, 1, 0.05), "few": (0.1, 0.1, 1)}
     groups = np.repeat([*mixes], [100, 100, 4])
@@ -125,7 +126,8 @@ def test_a_handful_of_runs_does_not_judge_how_networks_are_predicted(rows):
 
 
 def test_intervals_hold_what_they_promise():
-    """Same process, fresh noise: a nominal 90 % interval, calibrated out of group, must not be far too small."""
+    """Same process, fresh noise: a nominal 90 % interval, calibrated out of group, must not be far too
+    small."""
     train = design(measured(small.runs(seed=1, noise=0.05)), small.tables())
     test = design(measured(small.runs(seed=2, noise=0.05)), small.tables())
     fitted = fit_predictor(of(train, "memory", "memory_used_mib"), "memory")
@@ -233,10 +235,12 @@ def test_work_of_kinds_never_measured_makes_it_abstain(fitted_folder):
     ]
     networks = {
         "usual": Layers(*convolutions),
-        "strange": Layers(*convolutions, *(layer for _ in range(9) for layer in (nn.Hardshrink(), nn.LogSigmoid()))),
+        "strange": Layers(
+            *convolutions, *(layer for _ in range(9) for layer in (nn.Hardshrink(), nn.LogSigmoid()))
+        ),
         "linear": Layers(nn.Linear(300, 9000), nn.Linear(9000, 9000), flat=True),
         "volumes": Volumes(),
-    }  # fmt: skip
+    }
     predictor = load_predictor(fitted_folder[0], "tx2", "training", small.tables())
     asked = pd.DataFrame({"model": list(networks), "batch_size": 16, "input_size": 64})
     with torch.device("meta"):
@@ -260,7 +264,8 @@ def test_an_interval_too_wide_to_be_of_use_is_an_abstention(rows):
 @pytest.mark.parametrize("groups", [3, 6])
 @pytest.mark.parametrize("between", [0.3, 3.0])
 def test_intervals_of_new_groups_cover_nine_in_ten(groups, between):
-    """Many made-up worlds: groups with an offset of their own, rows with noise; a new group is asked about."""
+    """Many made-up worlds: groups with an offset of their own, rows with noise; a new group is asked
+    about."""
     inside = []
     for seed in range(300):
         random = np.random.default_rng(seed)
@@ -271,7 +276,8 @@ def test_intervals_of_new_groups_cover_nine_in_ten(groups, between):
 
 
 def test_few_measured_points_correct_only_what_they_are_of():
-    """A group's offset is learnt from its points, as far as left-out groups had offsets; other groups stay."""
+    """A group's offset is learnt from its points, as far as left-out groups had offsets; other groups
+    stay."""
     random = np.random.default_rng(0)
     groups = np.repeat([f"g{i}" for i in range(8)], 20)
     x = np.tile(np.linspace(0, 4, 20), 8)[:, None]
@@ -378,8 +384,12 @@ def test_drift_compares_what_was_measured_since(fitted_folder):
     assert {"latency", "memory", "oom"} <= set(earlier["target"])
     assert drift(earlier, seen) == {"compared": 0}
     new = seen.head(1).assign(model="wide", pruning_ratio=0.3, batch_size=10, latency_ms=np.nan)
-    guess = earlier[(earlier.target == "memory") & (earlier.model == "wide") & (earlier.pruning_ratio == 0.3)
-                    & (earlier.batch_size == 10)].iloc[0]  # fmt: skip
+    guess = earlier[
+        (earlier.target == "memory")
+        & (earlier.model == "wide")
+        & (earlier.pruning_ratio == 0.3)
+        & (earlier.batch_size == 10)
+    ].iloc[0]
     new = new.assign(memory_used_mib=float(guess["predicted"]) * 1.1)
     result = drift(earlier, pd.concat([seen, new], ignore_index=True))
     assert result["compared"] == 1

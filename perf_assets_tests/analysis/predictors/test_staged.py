@@ -37,7 +37,8 @@ class Tables(NetworkTables):
 
 
 def layer_ms(terms):
-    """True times of convolutions, ms: copies at 5 GB/s and slower at their start, 0.3 ms each, and arithmetic."""
+    """True times of convolutions, ms: copies at 5 GB/s and slower at their start, 0.3 ms each, and
+    arithmetic."""
     copied = sum(terms[f"copy_{name}_mib"] for name in ("in", "out", "weight"))
     macs = sum(values for name, values in terms.items() if name.startswith("macs_"))
     images = sum(values for name, values in terms.items() if name.startswith("images_"))
@@ -53,14 +54,38 @@ def runs(noise=0.02):
                 terms = staged_terms(Tables().get(model, 0.0, size), np.ones(1), algorithm)
                 macs = sum(values for name, values in terms.items() if name.startswith("macs_"))
                 images = sum(values for name, values in terms.items() if name.startswith("images_"))
-                time = (1 + 0.3 * terms["launches"] + 0.21 * (terms["copy_in_mib"] + terms["copy_out_mib"] + terms["copy_weight_mib"])
-                        + 0.15 * terms["copy_start_mib"] + 0.1 * macs + 0.02 * images + 0.1 * terms["host_elementwise_mib"])[0]  # fmt: skip
+                time = (
+                    1
+                    + 0.3 * terms["launches"]
+                    + 0.21 * (terms["copy_in_mib"] + terms["copy_out_mib"] + terms["copy_weight_mib"])
+                    + 0.15 * terms["copy_start_mib"]
+                    + 0.1 * macs
+                    + 0.02 * images
+                    + 0.1 * terms["host_elementwise_mib"]
+                )[0]
                 time *= np.exp(random.normal(0, noise))
                 work_ms = (0.1 * macs + 0.02 * images)[0]
-                rows.append({"tool": "ai3", "model": model, "pruning_ratio": 0.0, "device": "l40s", "stage": "inference", "algorithm": algorithm,
-                             "batch_size": 1, "input_size": size, "status": "ok", "latency_ms": time, "memory_used_mib": np.nan,
-                             "memory_allocated_mib": np.nan, "memory_reserved_mib": np.nan, "energy_j": (IDLE_W * time + WORK_W * work_ms) / 1000,
-                             "quality": [], "path": f"{model}.csv", "run_id": f"{model}{algorithm}{size}"})  # fmt: skip
+                rows.append(
+                    {
+                        "tool": "ai3",
+                        "model": model,
+                        "pruning_ratio": 0.0,
+                        "device": "l40s",
+                        "stage": "inference",
+                        "algorithm": algorithm,
+                        "batch_size": 1,
+                        "input_size": size,
+                        "status": "ok",
+                        "latency_ms": time,
+                        "memory_used_mib": np.nan,
+                        "memory_allocated_mib": np.nan,
+                        "memory_reserved_mib": np.nan,
+                        "energy_j": (IDLE_W * time + WORK_W * work_ms) / 1000,
+                        "quality": [],
+                        "path": f"{model}.csv",
+                        "run_id": f"{model}{algorithm}{size}",
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -78,9 +103,23 @@ def timed_layers(noise=0.02):
             for algorithm in ALGORITHMS:
                 terms = staged_layer_terms(arrays, np.ones(len(conv)), algorithm)
                 time = layer_ms(terms)[conv] * np.exp(random.normal(0, noise, conv.sum()))
-                parts.append(pd.DataFrame({"model": model, "device": "l40s", "algorithm": algorithm, "batch_size": 1, "input_size": size,
-                                           "layer": arrays["layer"][conv], "layer_index": np.flatnonzero(conv), "in_channels": arrays["in_channels"][conv],
-                                           "out_channels": arrays["out_channels"][conv], "kernel_size": arrays["kernel_size"][conv], "latency_ms": time}))  # fmt: skip
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            "model": model,
+                            "device": "l40s",
+                            "algorithm": algorithm,
+                            "batch_size": 1,
+                            "input_size": size,
+                            "layer": arrays["layer"][conv],
+                            "layer_index": np.flatnonzero(conv),
+                            "in_channels": arrays["in_channels"][conv],
+                            "out_channels": arrays["out_channels"][conv],
+                            "kernel_size": arrays["kernel_size"][conv],
+                            "latency_ms": time,
+                        }
+                    )
+                )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -171,8 +210,16 @@ def test_two_networks_make_the_next_one_no_surer_than_a_variant_of_theirs(rows):
 
 
 def test_large_outputs_are_mapped_anew_and_others_not():
-    shape = {"kind": np.array(["conv", "conv"]), "groups": np.ones(2), "in_channels": np.full(2, 3.0), "out_channels": np.full(2, 64.0),
-             "kernel_size": np.full(2, 3.0), "in_hw": np.array([352.0, 384.0]), "out_hw": np.array([352.0, 384.0]), "macs": np.ones(2)}  # fmt: skip
+    shape = {
+        "kind": np.array(["conv", "conv"]),
+        "groups": np.ones(2),
+        "in_channels": np.full(2, 3.0),
+        "out_channels": np.full(2, 64.0),
+        "kernel_size": np.full(2, 3.0),
+        "in_hw": np.array([352.0, 384.0]),
+        "out_hw": np.array([352.0, 384.0]),
+        "macs": np.ones(2),
+    }
     terms = staged_layer_terms(shape, np.ones(2), "gemm")
     # 64 planes of 352 x 352 floats are 30.25 MiB, of 384 x 384 36 MiB; the limit is 32.
     assert terms["fault_mib"].tolist() == [0.0, 36.0]

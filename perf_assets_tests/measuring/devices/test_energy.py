@@ -1,4 +1,5 @@
-"""Energy from bad meters: lag, held and repeated values, gaps, wrap and reset; and the NVML path on a fake."""
+"""Energy from bad meters: lag, held and repeated values, gaps, wrap and reset; and the NVML path on a
+fake."""
 
 import time
 import types
@@ -42,8 +43,15 @@ def polled(trace, rng, *, gap_s=0.0, duplicates=False):
 )
 def test_energy_is_within_one_percent(seed, averaging_s, update_s, gap_s, duplicates, wraps):
     rng = np.random.default_rng(seed)
-    trace = PowerTrace(IDLE_S, IDLE_S + WORK_S, averaging_s=averaging_s, update_s=update_s, range_j=4000.0 if wraps else None,
-                       counter_start_j=rng.uniform(0, 4000), phase_s=rng.uniform(0, update_s))  # fmt: skip
+    trace = PowerTrace(
+        IDLE_S,
+        IDLE_S + WORK_S,
+        averaging_s=averaging_s,
+        update_s=update_s,
+        range_j=4000.0 if wraps else None,
+        counter_start_j=rng.uniform(0, 4000),
+        phase_s=rng.uniform(0, update_s),
+    )
     readings = polled(trace, rng, gap_s=gap_s, duplicates=duplicates)
     end_s = IDLE_S + WORK_S + energy.SETTLE_S
     found = account(readings, (0.0, IDLE_S), (IDLE_S, IDLE_S + WORK_S), end_s, 100, 4000.0 if wraps else None)

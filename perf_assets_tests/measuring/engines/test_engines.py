@@ -363,7 +363,8 @@ if os.path.getsize({str(counter)!r}) == 1: time.sleep(60)
 @needs_slurm
 @pytest.mark.parametrize("waits_s", [0, 3], ids=["at_once", "after_waiting"])
 def test_controller_killed_for_8_s_in_mid_job(tmp_path, tmp_path_factory, monkeypatch, waits_s):
-    """Of a job that waited for its device, the controller remembers only that it waits; other jobs it forgets."""
+    """Of a job that waited for its device, the controller remembers only that it waits; other jobs it
+    forgets."""
     begun = tmp_path / "begun"
     script = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(4); print('through')"
     (tmp_path / "before").mkdir()
@@ -402,7 +403,8 @@ class TestSite:
     def test_defaults_and_setup(self, tmp_path):
         path = tmp_path / "cluster.toml"
         path.write_text(
-            '[defaults]\nsetup = ["module load a"]\nmemory_gib = 8\n[devices.alpha]\nsetup = ["module load b"]\n'
+            '[defaults]\nsetup = ["module load a"]\nmemory_gib = 8\n[devices.alpha]\nsetup = ["module load '
+            'b"]\n'
             'constraint = "gpualpha"\n'
         )
         nodes = load_site(path).nodes_of("alpha")

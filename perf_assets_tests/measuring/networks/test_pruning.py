@@ -1,4 +1,5 @@
-"""Pruned-model directories: a fast subset of the matrix in benchmarks/pruning_matrix.py, and their failures."""
+"""Pruned-model directories: a fast subset of the matrix in benchmarks/pruning_matrix.py, and their
+failures."""
 
 import json
 import os
@@ -139,8 +140,15 @@ def test_what_the_network_refuses_is_a_reason(tmp_path):
 
 def test_loading_trusts_nothing(tmp_path):
     (tmp_path / "m").mkdir()
-    spec = {"format": pruning.FORMAT, "version": pruning.VERSION, "status": "ok", "base": "lenet5",
-            "aux_heads": False, "sizes": {}, "shapes": {}}  # fmt: skip
+    spec = {
+        "format": pruning.FORMAT,
+        "version": pruning.VERSION,
+        "status": "ok",
+        "base": "lenet5",
+        "aux_heads": False,
+        "sizes": {},
+        "shapes": {},
+    }
     (tmp_path / "m" / "spec.json").write_text(json.dumps(spec))
 
     class Harm:

@@ -38,7 +38,8 @@ def test_resnet50_has_its_published_size():
 
 
 def test_table_without_torch_details_gives_the_same_features():
-    """A foreign table (shapes of convolutions, no MACs, no functional operations) fills in to the same numbers."""
+    """A foreign table (shapes of convolutions, no MACs, no functional operations) fills in to the same
+    numbers."""
     table = tracing.layer_table(zoo.build("vgg16_bn", device="meta"), 224)
     needed = ("kind", "in_channels", "out_channels", "kernel_size", "groups", "in_hw", "out_hw", "params")
     foreign = [{k: "" if row[k] is None else str(row[k]) for k in needed} for row in table]
@@ -51,7 +52,8 @@ def test_table_without_torch_details_gives_the_same_features():
 
 
 def test_perf4sight_terms_by_hand():
-    """One 3×3 convolution, 2→4 channels, groups 1, 8×8 → 8×8, batch 5: numbers worked out from the formulas."""
+    """One 3×3 convolution, 2→4 channels, groups 1, 8×8 → 8×8, batch 5: numbers worked out from the
+    formulas."""
     row = {
         "kind": "conv",
         "in_channels": 2,
@@ -102,7 +104,8 @@ def test_cache_is_keyed_by_architecture(tmp_path):
 
 
 def test_memory_estimate_follows_tensor_lifetimes():
-    """resnet18 saves its activations: memory grows by their size, on top of weights, gradients and momentum."""
+    """resnet18 saves its activations: memory grows by their size, on top of weights, gradients and
+    momentum."""
     model = zoo.build("resnet18", device="meta")
     small, large = (tracing.estimate_peak_memory(model, batch, 64) for batch in (4, 64))
     weights_mib = sum(p.numel() for p in model.parameters()) * 4 / 2**20
@@ -128,5 +131,8 @@ def test_errors_name_the_cure():
 
 
 def test_formulas_load_without_torch():
-    code = "import sys, perf_assets.measuring.networks.layer_costs; assert not {'torch', 'pandas'} & set(sys.modules)"
+    code = (
+        "import sys, perf_assets.measuring.networks.layer_costs; assert not {'torch', 'pandas'} & "
+        "set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -31,12 +31,23 @@ def noisy(rng: np.random.Generator, latency_ms: float = 10.0, spread: float = 0.
 class PowerTrace:
     """True power of a device over time: idle, then a load that swings, then idle again.
 
-    What its meter shows is worse: an average over the last ``averaging_s`` seconds, renewed every ``update_s``;
-    its energy counter is renewed as rarely and starts again from 0 at ``range_j``.
+    What its meter shows is worse: an average over the last ``averaging_s`` seconds, renewed every
+    ``update_s``; its energy counter is renewed as rarely and starts again from 0 at ``range_j``.
     """
 
-    def __init__(self, start_s: float, end_s: float, *, idle_w=60.0, load_w=300.0, averaging_s=1.0, update_s=0.1,
-                 range_j=None, counter_start_j=0.0, phase_s=0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        start_s: float,
+        end_s: float,
+        *,
+        idle_w=60.0,
+        load_w=300.0,
+        averaging_s=1.0,
+        update_s=0.1,
+        range_j=None,
+        counter_start_j=0.0,
+        phase_s=0.0,
+    ) -> None:
         self._grid_s = np.arange(start_s - 60, end_s + 60, 0.001)
         swing = 1 + 0.1 * np.sin(2 * np.pi * self._grid_s / 0.7)
         busy = (self._grid_s >= start_s) & (self._grid_s < end_s)

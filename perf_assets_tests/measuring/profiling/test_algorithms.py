@@ -129,17 +129,33 @@ def cudnn_or_skip():
 
 def test_cudnn_calls_are_there_and_fail_in_words():
     library = cudnn_or_skip()
-    assert all(hasattr(library, name) for name in (
-        "cudnnConvolutionForward", "cudnnGetConvolutionForwardWorkspaceSize", "cudnnSetConvolutionGroupCount",
-        "cudnnSetConvolution2dDescriptor", "cudnnSetFilter4dDescriptor", "cudnnSetConvolutionMathType"))  # fmt: skip
+    assert all(
+        hasattr(library, name)
+        for name in (
+            "cudnnConvolutionForward",
+            "cudnnGetConvolutionForwardWorkspaceSize",
+            "cudnnSetConvolutionGroupCount",
+            "cudnnSetConvolution2dDescriptor",
+            "cudnnSetFilter4dDescriptor",
+            "cudnnSetConvolutionMathType",
+        )
+    )
     descriptor = ctypes.c_void_p()
     cudnn._call("cudnnCreateTensorDescriptor", ctypes.byref(descriptor))
     with pytest.raises(cudnn.CudnnError, match="cudnnSetTensor4dDescriptor: CUDNN_STATUS_BAD_PARAM"):
         cudnn._call("cudnnSetTensor4dDescriptor", descriptor, 0, 0, -1, 3, 8, 8)
     cudnn._call("cudnnDestroyTensorDescriptor", descriptor)
     with pytest.raises(ValueError, match="needs float32 or float16 on a GPU"):
-        cudnn.convolve(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 3, 3), None, stride=(1, 1), padding=(1, 1),
-                       dilation=(1, 1), groups=1, algorithm="gemm")  # fmt: skip
+        cudnn.convolve(
+            torch.zeros(1, 1, 4, 4),
+            torch.zeros(1, 1, 3, 3),
+            None,
+            stride=(1, 1),
+            padding=(1, 1),
+            dilation=(1, 1),
+            groups=1,
+            algorithm="gemm",
+        )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

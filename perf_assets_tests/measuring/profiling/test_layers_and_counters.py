@@ -54,7 +54,12 @@ def test_layer_times_add_up_to_the_whole():
     model = nn.Sequential(Block(clock), Costly(clock, 10.0))
     rows = {row["layer"]: row for row in layers.time_layers(model, lambda: model(torch.zeros(1)), 4, clock)}
     assert {name: row["median_ms"] for name, row in rows.items()} == {
-        "0.inner": 5.0, "0.shared": 2.0, "0:self": 2.0, "1": 10.0, "network:self": 0.0}  # fmt: skip
+        "0.inner": 5.0,
+        "0.shared": 2.0,
+        "0:self": 2.0,
+        "1": 10.0,
+        "network:self": 0.0,
+    }
     assert rows["0.shared"]["calls"] == 2
     assert clock.now_ms == 4 * sum(row["mean_ms"] for row in rows.values())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -66,8 +71,13 @@ def test_forced_convolutions_keep_their_description():
     force(model, "gemm", images)
     rows = layers.time_layers(model, lambda: model(images), 2)
     first = rows[0]
-    assert (first["layer"], first["kind"], first["in_channels"], first["out_channels"], first["kernel_size"]) == (
-        "features.0", "conv", 1, 6, 5)  # fmt: skip
+    assert (
+        first["layer"],
+        first["kind"],
+        first["in_channels"],
+        first["out_channels"],
+        first["kernel_size"],
+    ) == ("features.0", "conv", 1, 6, 5)
     assert [row["kind"] for row in rows].count("conv") == 2
     assert [row["kind"] for row in rows].count("linear") == 3
 

@@ -186,7 +186,8 @@ def test_every_block_is_kept_and_told():
 
 
 def test_interval_has_the_exact_coverage_of_order_statistics():
-    """For ten values the second smallest and second largest hold the median with 97.9 %, the third with 89.1 %."""
+    """For ten values the second smallest and second largest hold the median with 97.9 %, the third with 89.1
+    %."""
     mixed = [3, 8, 1, 10, 5, 7, 2, 9, 4, 6]
     low, high = protocol.median_interval(mixed)
     assert 2 <= low <= 3

@@ -141,15 +141,24 @@ def test_specs_are_checked_at_once(tmp_path):
 
 def test_key_is_that_of_the_question():
     assert changed(sweep="a", passes=("latency", "memory")).key == LENET.key
-    keys = {changed(**change).key for change in (
-        {"batch_size": 2}, {"stage": "training"}, {"algorithm": "gemm"}, {"pruning_ratio": 0.5}, {"device": "cuda"})}  # fmt: skip
+    keys = {
+        changed(**change).key
+        for change in (
+            {"batch_size": 2},
+            {"stage": "training"},
+            {"algorithm": "gemm"},
+            {"pruning_ratio": 0.5},
+            {"device": "cuda"},
+        )
+    }
     assert len(keys | {LENET.key}) == 6
     assert parse_spec(json.loads(json.dumps(LENET.to_json()))) == LENET
 
 
 def test_payload_needs_neither_dagster_nor_duckdb():
     code = (
-        "import sys, perf_assets.measuring.profiling.run, perf_assets.measuring.sweeps.runner, perf_assets.analysis.comparisons.paired;"
+        "import sys, perf_assets.measuring.profiling.run, perf_assets.measuring.sweeps.runner, "
+        "perf_assets.analysis.comparisons.paired;"
         "assert not {'dagster', 'duckdb', 'pandas', 'pyarrow', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

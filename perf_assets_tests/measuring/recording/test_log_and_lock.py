@@ -83,8 +83,10 @@ def test_a_killed_holder_frees_the_device(tmp_path):
         facts = holder("GPU-1/2", tmp_path)
         assert facts["pid"] == child.pid
         assert sys.executable in facts["command"]
-        with pytest.raises(DeviceBusyError, match=f"process {child.pid} .*: wait for it, or end it"), \
-                device_lock("GPU-1/2", 0.2, tmp_path):  # fmt: skip
+        with (
+            pytest.raises(DeviceBusyError, match=f"process {child.pid} .*: wait for it, or end it"),
+            device_lock("GPU-1/2", 0.2, tmp_path),
+        ):
             pass
         with device_lock("another", folder=tmp_path):
             assert holder("another", tmp_path)["pid"] == os.getpid()

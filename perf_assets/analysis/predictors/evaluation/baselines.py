@@ -1,11 +1,11 @@
 """Peers, fitted and scored on the same rows in the same way.
 
-``perf4sight``: its 56 (inference: 15) features under 300 extremely randomised trees with default settings, on the
-plain target (arXiv 2108.05580). ``ai3``: features after those of ai3's predictors (sizes of the network or layer,
-device facts, algorithm; for layers the network's input size as they use it) under boosted trees on the log of the
-target; histogram boosting of scikit-learn stands in for the boosting libraries that they use. ``roofline``: the
-larger of arithmetic at peak and traffic at full bandwidth, one factor fitted. ``tdp_times_time``: energy as thermal
-design power times predicted time. ``constant``: the median.
+``perf4sight``: its 56 (inference: 15) features under 300 extremely randomised trees with default settings, on
+the plain target (arXiv 2108.05580). ``ai3``: features after those of ai3's predictors (sizes of the network
+or layer, device facts, algorithm; for layers the network's input size as they use it) under boosted trees on
+the log of the target; histogram boosting of scikit-learn stands in for the boosting libraries that they use.
+``roofline``: the larger of arithmetic at peak and traffic at full bandwidth, one factor fitted.
+``tdp_times_time``: energy as thermal design power times predicted time. ``constant``: the median.
 """
 
 from __future__ import annotations
@@ -97,8 +97,10 @@ def _roofline_ms(design: Design) -> np.ndarray:
 
 def _facts(frame: pd.DataFrame) -> list[np.ndarray]:
     facts = [device_facts(name) for name in frame["device"]]
-    return [np.array([getattr(fact, name) for fact in facts])
-            for name in ("peak_fp32_tflops", "memory_bandwidth_gbps", "memory_gib", "tdp_w", "launched_year")]  # fmt: skip
+    return [
+        np.array([getattr(fact, name) for fact in facts])
+        for name in ("peak_fp32_tflops", "memory_bandwidth_gbps", "memory_gib", "tdp_w", "launched_year")
+    ]
 
 
 def _algorithms(frame: pd.DataFrame) -> list[np.ndarray]:
@@ -106,12 +108,19 @@ def _algorithms(frame: pd.DataFrame) -> list[np.ndarray]:
 
 
 def _ai3_features(design: Design) -> np.ndarray:
-    """Constants of the architecture, device facts, algorithm, input size: nothing that scales with the input."""
+    """Constants of the architecture, device facts, algorithm, input size: nothing that scales with the
+    input."""
     frame, terms = design.frame, design.terms
     size = np.maximum(frame["input_size"].to_numpy(float), 1)
-    constants = [terms["launches"], terms["parameter_mib"], terms["host_linear_mib"], terms["copy_weight_mib"],
-                 terms["activation_mib"] / size**2, terms["host_concat_mib"] / size**2,
-                 terms["largest_output_mib"] / size**2]  # fmt: skip
+    constants = [
+        terms["launches"],
+        terms["parameter_mib"],
+        terms["host_linear_mib"],
+        terms["copy_weight_mib"],
+        terms["activation_mib"] / size**2,
+        terms["host_concat_mib"] / size**2,
+        terms["largest_output_mib"] / size**2,
+    ]
     # One value a network, as a person would type it.
     rounded = [np.round(column.to_numpy(float), 4 if column.max() < 1 else 0) for column in constants]
     return np.column_stack([*rounded, *_facts(frame), *_algorithms(frame), frame["input_size"]])
@@ -125,5 +134,21 @@ def _ai3_layer_features(frame: pd.DataFrame) -> np.ndarray:
     params = i * o * k**2
     flops = 2 * params * m**2
     moved = 4 * (i * n**2 + o * m**2 + params)
-    return np.column_stack([i, o, k, stride, padding, n, m, flops, params, moved, flops / params, flops / moved,
-                            *_facts(frame), *_algorithms(frame)])  # fmt: skip
+    return np.column_stack(
+        [
+            i,
+            o,
+            k,
+            stride,
+            padding,
+            n,
+            m,
+            flops,
+            params,
+            moved,
+            flops / params,
+            flops / moved,
+            *_facts(frame),
+            *_algorithms(frame),
+        ]
+    )

@@ -37,8 +37,12 @@ def prediction_rows(folder: Path, measured: pd.DataFrame, tables: NetworkTables)
         wanted = own[_CONFIGURATION]
         if family_of(tool) == "device":
             sizes = own.groupby("model")["input_size"].first()
-            more = [(model, ratio, device, stage, "", batch, sizes[model])
-                    for model in sizes.index for ratio in tables.levels(str(model)) for batch in BATCH_SIZES]  # fmt: skip
+            more = [
+                (model, ratio, device, stage, "", batch, sizes[model])
+                for model in sizes.index
+                for ratio in tables.levels(str(model))
+                for batch in BATCH_SIZES
+            ]
             wanted = pd.concat([wanted, pd.DataFrame(more, columns=_CONFIGURATION)])
         wanted = wanted.drop_duplicates(ignore_index=True)
         predicted = predictor.predict(wanted)

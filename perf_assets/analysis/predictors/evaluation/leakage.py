@@ -76,7 +76,8 @@ def beaten_by_peers(scores: pd.DataFrame) -> list[str]:
 
 
 def odd(measured: pd.DataFrame, layers: pd.DataFrame, tables: NetworkTables) -> list[str]:
-    """Measurements of networks and layers that nothing was learnt from because they cannot be right; in words."""
+    """Measurements of networks and layers that nothing was learnt from because they cannot be right; in
+    words."""
     own = [domain for domain in domains(measured) if domain[1] != ANY_DEVICE]
     designs = [design(rows_of(measured, *domain), tables, with_peer=False) for domain in own]
     designs += [rows for _, rows in layer_designs(layers, tables)]

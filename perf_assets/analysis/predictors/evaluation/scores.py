@@ -1,7 +1,8 @@
-"""Scores on rows that were held out by group, ours and the peers' side by side, and the checks on the evaluation.
+"""Scores on rows that were held out by group, ours and the peers' side by side, and the checks on the
+evaluation.
 
-Rows of one network at neighbouring batch sizes are near twins: a random split tests memory, not prediction. So
-whole networks, devices or pruning levels are held out; the random split is scored as well, under its name
+Rows of one network at neighbouring batch sizes are near twins: a random split tests memory, not prediction.
+So whole networks, devices or pruning levels are held out; the random split is scored as well, under its name
 ``random_leaky``, to show how much it flatters.
 """
 
@@ -30,8 +31,8 @@ POINTS = (0, 1, 3, 5, 10)
 REPEATS = 20
 """Measured points of something new after which transfer is scored, and how often they are drawn at random."""
 SAME_ORDER = 0.99999
-"""Correlation of ranks from which a feature is taken to be the target itself. Memory that is worked out from shapes may
-come to 0.9997 by its own merit."""
+"""Correlation of ranks from which a feature is taken to be the target itself. Memory that is worked out from
+shapes may come to 0.9997 by its own merit."""
 GROUPED_SPLITS = ("leave_one_network_out", "leave_one_device_out", "unseen_pruning_level", "config")
 TRANSFER = {"leave_one_network_out": "transfer_to_network", "leave_one_device_out": "transfer_to_device"}
 """Split by which something is held out → split that scores it after some of its points were measured."""
@@ -50,7 +51,8 @@ class Fold:
 
 
 def folds(frame: pd.DataFrame) -> Iterator[Fold]:
-    """Every split that rows of one stage allow: of several devices whole devices, of one device what differs in it.
+    """Every split that rows of one stage allow: of several devices whole devices, of one device what differs
+    in it.
 
     Args:
         frame: columns ``model``, ``pruning_ratio``, ``device`` of measured rows.
@@ -109,9 +111,13 @@ def leaks(train: Design, held: Design) -> list[str]:
 
 
 def score_row(
-    predicted: np.ndarray, y: np.ndarray, *, lower: np.ndarray | None = None, upper: np.ndarray | None = None,
+    predicted: np.ndarray,
+    y: np.ndarray,
+    *,
+    lower: np.ndarray | None = None,
+    upper: np.ndarray | None = None,
     abstain: np.ndarray | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Errors in percent, and of methods with intervals their coverage and abstentions in percent."""
     errors = relative_errors_pct(predicted, y)
     row: dict[str, Any] = {
@@ -160,16 +166,16 @@ def score_target(
     """Scores of ours and of the peers on every split of rows of one stage and tool.
 
     Args:
-        design: rows of one device, or of several (then whole devices are held out), in which ``target`` was measured
-            (others are left out).
+        design: rows of one device, or of several (then whole devices are held out), in which ``target`` was
+            measured (others are left out).
         target: a key of ``MEASURES``, ``oom`` or ``layer_latency``.
         device: name for the rows; of several devices each row has the held-out one's.
         fit: how ours is fitted; tests put in broken ones.
 
     Returns:
         Rows of ``predictor_scores``; several folds of one split also as group ``all``. In the splits of
-        ``TRANSFER`` the group is ``k=<points>``: errors of ours on what was held out after that many of its points,
-        drawn at random, were measured, on the rows that were not.
+        ``TRANSFER`` the group is ``k=<points>``: errors of ours on what was held out after that many of its
+        points, drawn at random, were measured, on the rows that were not.
     """
     y_all = values_of(design.frame, target)
     known = np.isfinite(y_all)
@@ -223,7 +229,8 @@ def _ours(fitted: Fitted, held: Design, y_held: np.ndarray) -> _Held:
 
 
 def _after_points(fitted: Fitted, held: Design, y_held: np.ndarray) -> Iterator[tuple[int, _Held]]:
-    """Held-out predictions after k points of what is new were measured, for each k and each random choice of points."""
+    """Held-out predictions after k points of what is new were measured, for each k and each random choice of
+    points."""
     outlook = fitted.outlook(held)
     if not set(outlook.kinds) <= fitted.deviations.keys():
         return
@@ -239,8 +246,8 @@ def _after_points(fitted: Fitted, held: Design, y_held: np.ndarray) -> Iterator[
 def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[dict[str, Any]]:
     """Scores of out-of-memory judgements: ``mape`` is the share judged wrongly, in percent.
 
-    Both ours and perf4sight's features judge by predicted memory against the threshold that divides the training
-    rows best; ``constant`` says what most training rows did.
+    Both ours and perf4sight's features judge by predicted memory against the threshold that divides the
+    training rows best; ``constant`` says what most training rows did.
     """
     frame = design.frame
     if frame["oom"].nunique() < 2:
@@ -264,8 +271,14 @@ def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[
         for method, says in judged.items():
             wrong.setdefault((fold.split, method), []).append((fold.group, says != truth))
     for (split, method), parts in wrong.items():
-        base = {"target": "oom", "device": device, "stage": str(frame["stage"].iloc[0]), "method": method,
-                "split": split, "snapshot": snapshot_of(design, "oom")}  # fmt: skip
+        base = {
+            "target": "oom",
+            "device": device,
+            "stage": str(frame["stage"].iloc[0]),
+            "method": method,
+            "split": split,
+            "snapshot": snapshot_of(design, "oom"),
+        }
         groups = (
             [*parts, ("all", np.concatenate([part for _, part in parts]))]
             if len(parts) > 1
@@ -292,8 +305,8 @@ def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
 def shuffled_target_score(design: Design, target: str, *, fit: Fit = fit_predictor) -> tuple[float, float]:
     """Error in percent on a held-out network after fitting on the true and on shuffled training values.
 
-    A predictor that learns from its training rows must be far worse on shuffled ones: where it is not, held-out
-    values have found a way into it.
+    A predictor that learns from its training rows must be far worse on shuffled ones: where it is not,
+    held-out values have found a way into it.
     """
     y_all = values_of(design.frame, target)
     design = design.rows(np.isfinite(y_all))

@@ -31,7 +31,8 @@ LAYERS_QUERY = """
 SELECT r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.layer_index, l.in_channels,
        l.out_channels, l.kernel_size, l.mean_ms AS latency_ms, [f.path] AS files
 FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id) JOIN source_files AS f ON f.file_id = l.file_id
-WHERE r.tool = 'ai3' AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND r.input_size IS NOT NULL AND l.kind = 'conv' AND l.mean_ms > 0
+WHERE r.tool = 'ai3' AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND r.input_size IS NOT NULL AND
+    l.kind = 'conv' AND l.mean_ms > 0
 ORDER BY r.run_id, l.layer_index
 """
 """Timed convolutions of profiled networks."""

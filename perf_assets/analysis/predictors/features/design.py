@@ -1,13 +1,15 @@
-"""Design matrix: one row a configuration, its columns terms of cost that can only add (and perf4sight's features).
+"""Design matrix: one row a configuration, its columns terms of cost that can only add (and perf4sight's
+features).
 
-A term is a quantity that costs time or memory in proportion to it: multiply-accumulates of one kind of convolution,
-bytes that an operation reads and writes, the largest workspace. They follow from the layer table of a network, its
-batch size and stage, by formulas over shapes. Units are in the names: ``_g`` is 10^9 multiply-accumulates, ``_mib``
-is MiB of 32-bit floats.
+A term is a quantity that costs time or memory in proportion to it: multiply-accumulates of one kind of
+convolution, bytes that an operation reads and writes, the largest workspace. They follow from the layer table
+of a network, its batch size and stage, by formulas over shapes. Units are in the names: ``_g`` is 10^9
+multiply-accumulates, ``_mib`` is MiB of 32-bit floats.
 
-Two families say where time goes. ``device``: tensors stay on the accelerator (a training step, a usual inference).
-``host_staged``: each convolution copies its input, weights and output between host and device and the host does the
-rest, as ai3's convolutions do.
+Two families say where time goes. ``device``: tensors stay on the accelerator (a training step, a usual
+inference).
+``host_staged``: each convolution copies its input, weights and output between host and device and the host
+does the rest, as ai3's convolutions do.
 """
 
 from __future__ import annotations
@@ -89,10 +91,11 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
                 rows, {f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in STAGED_ALGORITHMS}
             )
         else:
-            wiring = operations(arrays)
+            dataflow = operations(arrays)
             terms.put(rows, device)
-            terms.put(rows, join_terms(wiring, batch))
-            terms.put(rows, memory_terms(wiring, float(arrays["params"].sum()), batch, str(stage), str(tool)))
+            terms.put(rows, join_terms(dataflow, batch))
+            params = float(arrays["params"].sum())
+            terms.put(rows, memory_terms(dataflow, params, batch, str(stage), str(tool)))
             if with_peer:
                 peer.put(rows, layer_costs.perf4sight_features({**arrays}, batch, str(stage)))  # ty: ignore[invalid-argument-type]
     return Design(
@@ -114,15 +117,19 @@ class _Columns:
             self.columns[name][rows] = value
 
     def frame(self, kept: np.ndarray) -> pd.DataFrame:
-        return pd.DataFrame({name: np.nan_to_num(column[kept]) for name, column in self.columns.items()},
-                            index=range(int(kept.sum())))  # fmt: skip
+        return pd.DataFrame(
+            {name: np.nan_to_num(column[kept]) for name, column in self.columns.items()},
+            index=range(int(kept.sum())),
+        )
 
 
 def work_shares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """What of a network no term of cost speaks for, 0-1: shares that tell whether a predictor may be asked about it.
+    """What of a network no term of cost speaks for, 0-1: shares that tell whether a predictor may be asked
+    about it.
 
-    ``share_linear`` of the multiply-accumulates is done by linear layers; ``share_unknown``, of those or of the
-    elements written, by operations of unknown kind (attention, activations other than ReLU, 3-D convolutions).
+    ``share_linear`` of the multiply-accumulates is done by linear layers; ``share_unknown``, of those or of
+    the elements written, by operations of unknown kind (attention, activations other than ReLU, 3-D
+    convolutions).
     """
     macs, elements = np.nan_to_num(arrays["macs"]), np.nan_to_num(arrays["out_elements"])
     unknown = arrays["kind"] == "other"
@@ -136,7 +143,8 @@ def work_shares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
 def shape_features(
     sizes: Mapping[str, np.ndarray], device: Mapping[str, np.ndarray], batch: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Scale-free features, shape (n,) each: what share of the work is of which kind, and logarithms of sizes."""
+    """Scale-free features, shape (n,) each: what share of the work is of which kind, and logarithms of
+    sizes."""
     kinds = [
         name for name in device if name.startswith("macs_") and "tiles" not in name and "winograd" not in name
     ]
@@ -144,9 +152,18 @@ def shape_features(
     macs = np.maximum(sum(device[name] for name in kinds), 1e-9)
     activation = np.maximum(sizes["activation_mib"], 1e-9)
     columns = {f"share_{name}": device[name] / macs for name in kinds}
-    columns |= {f"ratio_{name}": device[name] / activation for name in device
-                if name.startswith("traffic_") and "columns" not in name and "parameter" not in name}  # fmt: skip
+    columns |= {
+        f"ratio_{name}": device[name] / activation
+        for name in device
+        if name.startswith("traffic_") and "columns" not in name and "parameter" not in name
+    }
     columns |= {f"ratio_{name}": sizes[name] / activation for name in sizes if name != "activation_mib"}
-    logs = {"macs_per_activation": macs / activation, "macs": macs, "macs_per_launch": macs / np.maximum(device["launches"], 1),
-            "activation": activation, "parameters": sizes["parameter_mib"], "batch_size": batch}  # fmt: skip
+    logs = {
+        "macs_per_activation": macs / activation,
+        "macs": macs,
+        "macs_per_launch": macs / np.maximum(device["launches"], 1),
+        "activation": activation,
+        "parameters": sizes["parameter_mib"],
+        "batch_size": batch,
+    }
     return columns | {f"log_{name}": np.log(np.maximum(value, 1e-9)) for name, value in logs.items()}

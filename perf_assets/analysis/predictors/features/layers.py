@@ -51,8 +51,18 @@ def layer_design(layers: pd.DataFrame, tables: NetworkTables) -> Design:
         chosen = {name: values[rows] for name, values in arrays.items()}
         batch = group["batch_size"].astype("Float64").fillna(1).to_numpy(float)
         columns = pd.DataFrame(staged_layer_terms(chosen, batch, str(algorithm)))
-        frames.append(group.assign(tool="ai3", stage="inference", pruning_ratio=0.0, in_hw=chosen["in_hw"], out_hw=chosen["out_hw"], groups=chosen["groups"],
-                                   stride=chosen["stride"], padding=chosen["padding"]))  # fmt: skip
+        frames.append(
+            group.assign(
+                tool="ai3",
+                stage="inference",
+                pruning_ratio=0.0,
+                in_hw=chosen["in_hw"],
+                out_hw=chosen["out_hw"],
+                groups=chosen["groups"],
+                stride=chosen["stride"],
+                padding=chosen["padding"],
+            )
+        )
         terms.append(columns)
         shapes.append(_layer_shape(columns, chosen))
     if not frames:
@@ -65,10 +75,13 @@ def layer_design(layers: pd.DataFrame, tables: NetworkTables) -> Design:
 def _layer_shape(terms: pd.DataFrame, arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
     moved = terms[["copy_in_mib", "copy_out_mib", "copy_weight_mib"]].sum(axis=1)
     macs = terms[[name for name in terms if name.startswith("macs_")]].sum(axis=1)
-    return pd.DataFrame({
-        "log_moved": np.log(np.maximum(moved, 1e-9)),
-        "share_in": terms["copy_in_mib"] / moved,
-        "share_weight": terms["copy_weight_mib"] / moved,
-        "log_macs_per_moved": np.log(np.maximum(macs / moved, 1e-9)),
-        "kernel_size": arrays["kernel_size"],
-    } | {name: (terms[name] > 0).astype(float) for name in terms if name.startswith("macs_")})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "log_moved": np.log(np.maximum(moved, 1e-9)),
+            "share_in": terms["copy_in_mib"] / moved,
+            "share_weight": terms["copy_weight_mib"] / moved,
+            "log_macs_per_moved": np.log(np.maximum(macs / moved, 1e-9)),
+            "kernel_size": arrays["kernel_size"],
+        }
+        | {name: (terms[name] > 0).astype(float) for name in terms if name.startswith("macs_")}
+    )

@@ -1,7 +1,9 @@
-"""Measurements that cannot be right beside the others of their network, such as a file in seconds among milliseconds.
+"""Measurements that cannot be right beside the others of their network, such as a file in seconds among
+milliseconds.
 
-A fit of relative errors would follow a few values that are a thousand times too small. They stay in the tables, but
-nothing is learnt from them and nothing is scored on them; a check on the scores names them and their files.
+A fit of relative errors would follow a few values that are a thousand times too small. They stay in the
+tables, but nothing is learnt from them and nothing is scored on them; a check on the scores names them and
+their files.
 """
 
 from __future__ import annotations
@@ -44,8 +46,10 @@ def odd_values(rows: Design) -> Iterator[str]:
             run = rows.frame.iloc[row]
             place = f"layer {run['layer']}" if target == LAYER_LATENCY else f"batch {run['batch_size']}"
             yield (
-                f"{target} {run[measure_of(target)[0]]:g} of {run['model']} pruned by {100 * run['pruning_ratio']:.3g}% at {place} "
-                f"on {run['device']} is {factors[row]:.2g} times what its other runs suggest; nothing is learnt from it. "
+                f"{target} {run[measure_of(target)[0]]:g} of {run['model']} pruned by "
+                f"{100 * run['pruning_ratio']:.3g}% at {place} "
+                f"on {run['device']} is {factors[row]:.2g} times what its other runs suggest; nothing is "
+                "learnt from it. "
                 f"Check the unit and the run in {', '.join(run['files'][:3])}"
             )
 
@@ -59,7 +63,8 @@ def _targets(rows: Design) -> list[str]:
 
 
 def _factors(rows: Design, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """How many times as large as expected beside its network's others each value is, and whether that is odd."""
+    """How many times as large as expected beside its network's others each value is, and whether that is
+    odd."""
     if target == "energy" and family_of(str(rows.frame["tool"].iloc[0])) == "host_staged":
         rows = with_times(rows, values_of(rows.frame, "latency"))
     expected = expected_costs(rows, target)[0].sum(axis=1, skipna=False).to_numpy(float)

@@ -1,4 +1,5 @@
-"""Where the shapes of a network come from: a dropped layer table, a pruned model, the zoo, or a user's own module."""
+"""Where the shapes of a network come from: a dropped layer table, a pruned model, the zoo, or a user's own
+module."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def imported(path: str) -> nn.Module:
 
 @dataclass
 class NetworkTables:
-    """Layer tables by network, pruning ratio and input size: dropped ones first, else a pass on the meta device.
+    """Layer tables by network, pruning ratio and input size: dropped ones first, else a pass on the meta
+    device.
 
     Args:
         dropped: rows of ``cleaned_layer_tables`` (:data:`LAYER_TABLES_QUERY`).
@@ -135,8 +137,10 @@ class NetworkTables:
             return dropped
         if ratio != 0 and (name, ratio) not in self._folders:
             raise UnknownNetworkError(
-                f"no shapes of {network} pruned by {100 * pruning_ratio:g}%: drop a layer table (net,level,idx,layer,type,...) "
-                f"or prune it (asset pruned_models); known are {', '.join(f'{known:.0%}' for known in self.levels(network))}"
+                f"no shapes of {network} pruned by {100 * pruning_ratio:g}%: drop a layer table "
+                "(net,level,idx,layer,type,...) "
+                "or prune it (asset pruned_models); known are "
+                f"{', '.join(f'{known:.0%}' for known in self.levels(network))}"
             )
         self._arrays[name, ratio, input_size] = self._trace(network, ratio, input_size)
         return self._arrays[name, ratio, input_size]
@@ -148,7 +152,8 @@ class NetworkTables:
         channels, published = zoo.input_shape(canonical(network)) if own is None else (_channels(own), 224)
         try:
             module = own if own is not None else self._module(canonical(network), ratio)
-            # The cache knows networks by their modules; what a user's forward does between them it cannot see.
+            # The cache knows networks by their modules; what a user's forward does between them it cannot
+            # see.
             traced = tracing.network_features(
                 module, input_size or published, channels, cache=self.cache if own is None else None
             )

@@ -17,8 +17,8 @@ Prior = dict[str, tuple[str, float]]
 """Term → (family, expected cost of one unit of it)."""
 
 FAMILY_DOUBT = {"transforms": 1000.0}
-"""By what factor the expected cost of a family may be off where that is much more than usual: it is drawn so much less.
-What no data sheet tells is as good as unknown."""
+"""By what factor the expected cost of a family may be off where that is much more than usual: it is drawn so
+much less. What no data sheet tells is as good as unknown."""
 
 
 def convolutions(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:

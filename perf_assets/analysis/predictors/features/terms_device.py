@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from perf_assets.analysis.predictors.features.terms_common import CONSTANT, MIB_PER_FLOAT, Prior, convolutions
-from perf_assets.measuring.networks.memory.dataflow import Wiring
+from perf_assets.measuring.networks.memory.dataflow import Dataflow
 from perf_assets.schema.device_catalog import Device
 
 
@@ -30,7 +30,8 @@ def device_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray) -> dict[st
     traffic = i * n**2 + o * m**2
     elements = np.nan_to_num(arrays["out_elements"])
     pooled = (kind == "maxpool") | (kind == "avgpool")
-    # Where no normalisation follows, a bias and an activation do, which layer tables of shapes alone leave out.
+    # Where no normalisation follows, a bias and an activation do, which layer tables of shapes alone leave
+    # out.
     plain = (kind == "conv") & (np.append(kind[1:], "") != "batchnorm")
     b = batch[:, None]
     matrix = dense | grouped
@@ -66,32 +67,48 @@ def device_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray) -> dict[st
     }
 
 
-def join_terms(wiring: Wiring, batch: np.ndarray) -> dict[str, np.ndarray]:
+def join_terms(dataflow: Dataflow, batch: np.ndarray) -> dict[str, np.ndarray]:
     """Terms of time of sums and concatenations, shape (n,) each."""
-    elements = {kind: sum(wiring.elements[operation.writes] for operation in wiring.operations if operation.kind == kind)
-                for kind in ("sum", "concat")}  # fmt: skip
+    elements = {
+        kind: sum(
+            dataflow.elements[operation.writes] for operation in dataflow.operations if operation.kind == kind
+        )
+        for kind in ("sum", "concat")
+    }
     return {f"traffic_{kind}_mib": batch * count * MIB_PER_FLOAT for kind, count in elements.items()}
 
 
 def device_prior(facts: Device, passes: int) -> Prior:
-    """Expected ms of one unit of each term at full speed; ``passes`` over each convolution: 3 in training, else 1."""
+    """Expected ms of one unit of each term at full speed; ``passes`` over each convolution: 3 in training,
+    else 1."""
     mac = passes * 2 / facts.peak_fp32_tflops
     mib = passes * 2**20 / 1e6 / facts.memory_bandwidth_gbps
     arithmetic = {
         # Raw and tile-rounded counts share the cost of the same work; Winograd does 2.25 times less of it.
-        "macs_1x1_g": 0.5, "macs_3x3_g": 0.2, "macs_3x3_strided_g": 0.5, "macs_large_g": 0.5,
-        "macs_tiles_gemm_g": 0.15, "macs_tiles_channels_g": 0.25, "macs_winograd_g": 0.05,
-    }  # fmt: skip
+        "macs_1x1_g": 0.5,
+        "macs_3x3_g": 0.2,
+        "macs_3x3_strided_g": 0.5,
+        "macs_large_g": 0.5,
+        "macs_tiles_gemm_g": 0.15,
+        "macs_tiles_channels_g": 0.25,
+        "macs_winograd_g": 0.05,
+    }
     traffic = {
-        "traffic_1x1_mib": 1.0, "traffic_3x3_mib": 1.0, "traffic_large_mib": 1.0,
+        "traffic_1x1_mib": 1.0,
+        "traffic_3x3_mib": 1.0,
+        "traffic_large_mib": 1.0,
         # Kernels of depthwise convolutions reach about a fifth of the bandwidth.
         "traffic_depthwise_mib": 5.0,
-        "traffic_columns_in_mib": 0.1, "traffic_columns_out_mib": 0.1,
-        "traffic_batchnorm_mib": 4.0, "traffic_activation_mib": 2.7, "traffic_pool_mib": 2.0,
+        "traffic_columns_in_mib": 0.1,
+        "traffic_columns_out_mib": 0.1,
+        "traffic_batchnorm_mib": 4.0,
+        "traffic_activation_mib": 2.7,
+        "traffic_pool_mib": 2.0,
         # Three accesses forward and, where gradients of two branches meet, three back; two and two.
-        "traffic_sum_mib": 2.0, "traffic_concat_mib": 4 / 3,
+        "traffic_sum_mib": 2.0,
+        "traffic_concat_mib": 4 / 3,
         "traffic_parameter_mib": 1.7,
-    }  # fmt: skip
+    }
     return (
         {name: ("arithmetic", share * mac) for name, share in arithmetic.items()}
         | {name: ("traffic", share * mib) for name, share in traffic.items()}

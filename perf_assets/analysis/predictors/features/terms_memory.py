@@ -7,29 +7,32 @@ from collections.abc import Mapping
 import numpy as np
 
 from perf_assets.analysis.predictors.features.terms_common import CONSTANT, MIB_PER_FLOAT, Prior, convolutions
-from perf_assets.measuring.networks.memory.dataflow import Wiring
+from perf_assets.measuring.networks.memory.dataflow import Dataflow
 from perf_assets.measuring.networks.memory.step import STEADY, Protocol, step_memory_curve
 
 PROTOCOL_OF_TOOL = {"perf4sight": Protocol((2.0, 3.0), empties_cache=True)}
-"""How tools read peaks that do not read those of a loop in its course: perf4sight empties the cache before each of four
-steps and gives the mean of five readings, two of them from the first step. The last three steps are much the same."""
+"""How tools read peaks that do not read those of a loop in its course: perf4sight empties the cache before
+each of four steps and gives the mean of five readings, two of them from the first step. The last three steps
+are much the same."""
 
 
 def memory_terms(
-    wiring: Wiring, params: float, batch: np.ndarray, stage: str, tool: str = ""
+    dataflow: Dataflow, params: float, batch: np.ndarray, stage: str, tool: str = ""
 ) -> dict[str, np.ndarray]:
-    """Terms of memory in MiB at each batch size, shape (n,): what is handed out, and what is held, of a simulated step."""
+    """Terms of memory in MiB at each batch size, shape (n,): what is handed out, and what is held, of a
+    simulated step."""
     protocol = PROTOCOL_OF_TOOL.get(tool, STEADY)
-    allocated, reserved = step_memory_curve(wiring, params, batch, stage, protocol)
+    allocated, reserved = step_memory_curve(dataflow, params, batch, stage, protocol)
     return {"allocated_mib": allocated, "reserved_mib": reserved}
 
 
 def size_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray) -> dict[str, np.ndarray]:
     """Sizes that say what kind of network it is, in MiB at each batch size, shape (n,).
 
-    Outputs of convolutions, normalisations and pooling; parameters; the largest output; and the largest workspace of
-    each algorithm that a library may choose: im2col columns, Winograd F(4x4, 3x3) tiles (36 points), FFT of padded
-    planes. Workspaces are used again and again, so the largest counts.
+    Outputs of convolutions, normalisations and pooling; parameters; the largest output; and the largest
+    workspace of
+    each algorithm that a library may choose: im2col columns, Winograd F(4x4, 3x3) tiles (36 points), FFT of
+    padded planes. Workspaces are used again and again, so the largest counts.
     """
     kind, conv = arrays["kind"], convolutions(arrays)
     elements = np.nan_to_num(arrays["out_elements"])
@@ -54,7 +57,8 @@ def size_terms(arrays: Mapping[str, np.ndarray], batch: np.ndarray) -> dict[str,
 
 
 def memory_prior(target: str) -> Prior:
-    """Expected MiB of one unit of each term: the simulation as it is, and of a whole system 1 GiB for its runtime."""
+    """Expected MiB of one unit of each term: the simulation as it is, and of a whole system 1 GiB for its
+    runtime."""
     simulated = "allocated_mib" if target == "memory_allocated" else "reserved_mib"
     runtime_mib = 1000.0 if target == "memory" else 1.0
     return {simulated: ("simulated", 1.0), CONSTANT: ("constant", runtime_mib)}

@@ -23,8 +23,8 @@ def time_prior(family: str, device: str, stage: str) -> Prior:
 def prior_of(target: str, family: str, device: str, stage: str) -> Prior:
     """The prior of a target's terms.
 
-    Energy is the time's terms at half the thermal design power; where the host stages, it has terms of its own. A
-    single layer costs nothing besides its terms.
+    Energy is the time's terms at half the thermal design power; where the host stages, it has terms of its
+    own. A single layer costs nothing besides its terms.
     """
     if target.startswith("memory"):
         return memory_prior(target)

@@ -1,8 +1,9 @@
 """Terms of cost where the host stages each convolution, as ai3's do, and what each is expected to cost.
 
-Model and input stay on the host. Each convolution allocates device memory, copies input, weights and bias there from
-pageable memory, computes, copies its output back and frees everything; the rest of the network runs on a few cores
-of the host. So most of the time is copies, fixed costs of calls and work of the host; the accelerator idles.
+Model and input stay on the host. Each convolution allocates device memory, copies input, weights and bias
+there from pageable memory, computes, copies its output back and frees everything; the rest of the network
+runs on a few cores of the host. So most of the time is copies, fixed costs of calls and work of the host; the
+accelerator idles.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ STAGED_ALGORITHMS = (
 TRANSFORMS = ("fft", "fft tiling", "winograd nonfused")
 """Algorithms that transform images in memory, at what is much the same rate for all of them."""
 STAGING_MIB = 2.0
-"""Start of a copy from pageable memory in which the host fills its first staging buffer while nothing is transferred."""
+"""Start of a copy from pageable memory in which the host fills its first staging buffer while nothing is
+transferred."""
 MMAP_MIB = 32.0
-"""Larger outputs are mapped anew for each call, page by page: M_MMAP_THRESHOLD grows no further (mallopt(3), 64 bit)."""
+"""Larger outputs are mapped anew for each call, page by page: M_MMAP_THRESHOLD grows no further (mallopt(3),
+64 bit)."""
 PAGES_PER_MIB = 256
 HOST_YEAR = 2023
 HOST_FASTER_A_YEAR = 1.05
-"""One thread copies and calls: it gained less than memory channels, which went from DDR4-2666 in 2017 to DDR5-4800 in
-2023, 10 % a year."""
+"""One thread copies and calls: it gained less than memory channels, which went from DDR4-2666 in 2017 to
+DDR5-4800 in 2023, 10 % a year."""
 
 
 def term_name(quantity: str, algorithm: str, unit: str) -> str:
@@ -89,8 +92,8 @@ def staged_layer_terms(
         algorithm: one of :data:`STAGED_ALGORITHMS`.
 
     Returns:
-        Name → shape (layers,), zero for what is no convolution. Of the terms that each algorithm has of its own,
-        those of the others are zero.
+        Name → shape (layers,), zero for what is no convolution. Of the terms that each algorithm has of its
+        own, those of the others are zero.
     """
     conv = arrays["kind"] == "conv"
     i, o, k, n, m = (
@@ -123,14 +126,21 @@ def _mapped_anew(output_mib: np.ndarray) -> np.ndarray:
 
 
 def _workspace_mib(
-    algorithm: str, batch: np.ndarray, i: np.ndarray, o: np.ndarray, e: np.ndarray, k: np.ndarray, n: np.ndarray, m: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    algorithm: str,
+    batch: np.ndarray,
+    i: np.ndarray,
+    o: np.ndarray,
+    e: np.ndarray,
+    k: np.ndarray,
+    n: np.ndarray,
+    m: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Memory that an algorithm fills besides input, weights and output, in MiB: of images, and of filters.
 
-    Pointwise convolutions are products of matrices as they are. GEMM unfolds the input into columns. Transforms hold
-    the points of each input and output plane and of each pair of channels: FFT as many complex ones as half the
-    padded plane has, or half of 32 x 32 tiles; Winograd F(4x4, 3x3) has 36 a tile. Fused Winograd keeps all but
-    the filters on chip.
+    Pointwise convolutions are products of matrices as they are. GEMM unfolds the input into columns.
+    Transforms hold the points of each input and output plane and of each pair of channels: FFT as many
+    complex ones as half the padded plane has, or half of 32 x 32 tiles; Winograd F(4x4, 3x3) has 36 a tile.
+    Fused Winograd keeps all but the filters on chip.
     """
     padded = np.ceil((n + k - 1) / 8) * 8
     points, tiles = {
@@ -149,11 +159,12 @@ def _workspace_mib(
 def staged_prior(facts: Device) -> Prior:
     """Expected ms of one unit of each term.
 
-    Copies from pageable memory reach 6-7 GB/s, half of that while staging and transfer do not overlap. A page fault
-    with zeroing its 4 KiB takes half a microsecond. Five allocations take 0.2 ms, a workspace's one more. A few
-    cores process 10 GB/s, or three times that where they only read, and start an operation in 20 us. All this on a
-    host of :data:`HOST_YEAR`; another one is taken to be as old as its accelerator. Single images reach half of peak;
-    a workspace is written and read in memory that is allocated for each call, at some tenth of the bandwidth.
+    Copies from pageable memory reach 6-7 GB/s, half of that while staging and transfer do not overlap. A page
+    fault with zeroing its 4 KiB takes half a microsecond. Five allocations take 0.2 ms, a workspace's one
+    more. A few cores process 10 GB/s, or three times that where they only read, and start an operation in 20
+    us. All this on a host of :data:`HOST_YEAR`; another one is taken to be as old as its accelerator. Single
+    images reach half of peak; a workspace is written and read in memory that is allocated for each call, at
+    some tenth of the bandwidth.
     """
     slower = HOST_FASTER_A_YEAR ** (HOST_YEAR - facts.launched_year)
     copy, host = slower * 2**20 / 1e6 / 6.5, slower * 2**20 / 1e6 / 10
@@ -183,14 +194,14 @@ WORK = {
         ("streaming", (("images", "mib"), ("filters", "mib"))),
     )
 }
-"""Terms of energy: the parts of that time in which the accelerator computes, and in which it fills and reads workspaces;
-and the terms of latency that they are the costs of."""
+"""Terms of energy: the parts of that time in which the accelerator computes, and in which it fills and reads
+workspaces; and the terms of latency that they are the costs of."""
 
 
 def staged_energy_prior(facts: Device) -> Prior:
-    """Expected J of one unit of each term: a quarter of the thermal design power at all times, since a context is
-    open and clocks are up, the rest of it while the accelerator computes, and two thirds of that rest while it waits for
-    its memory."""
+    """Expected J of one unit of each term: a quarter of the thermal design power at all times, since a
+    context is open and clocks are up, the rest of it while the accelerator computes, and two thirds of that
+    rest while it waits for its memory."""
     joules_per_ms = facts.tdp_w / 1000
     prior: Prior = {TIME: ("idle", joules_per_ms / 4)}
     for name in STAGED_ALGORITHMS:

@@ -1,4 +1,5 @@
-"""Fitting a predictor: the cost model on all rows, then again with something left out, to see how it errs of what is new."""
+"""Fitting a predictor: the cost model on all rows, then again with something left out, to see how it errs of
+what is new."""
 
 from __future__ import annotations
 
@@ -59,8 +60,8 @@ def fit_predictor(
         design: rows in which the target was measured, of one stage and tool; of one device, or of several.
         target: a key of ``MEASURES``, or ``layer_latency``.
         new: what will be new about the configurations it is asked about: all or some of ``WITHIN_DEVICE``, or
-            ``("device",)``. Then memory has no cap of its own: see :meth:`Fitted.at_device`. None for predictions
-            without intervals.
+            ``("device",)``. Then memory has no cap of its own: see :meth:`Fitted.at_device`. None for
+            predictions without intervals.
         trees: trees of each forest.
 
     Raises:
@@ -98,7 +99,8 @@ class _Fit:
     def _pull(self) -> float | None:
         """Strength of the prior, where the rows cannot choose it."""
         if self.few_networks:
-            # Leaving one of two networks out leaves one, and that cannot tell what is its own from what is common.
+            # Leaving one of two networks out leaves one, and that cannot tell what is its own from what is
+            # common.
             return PULLS[-1]
         # Other pruning levels of one network: its rows determine the costs, nothing is to be guessed.
         return PULLS[0] if self.one_network and not self.staged else None
@@ -129,16 +131,25 @@ class _Fit:
         costs, families = expected_costs(design, self.target)
         own = self._telling(rows)
         model = fit_cost_model(
-            costs.iloc[own], design.shape.iloc[own], self.y[own], self.groups[own], families,
-            capped=self.capped, pull=pull, elsewhere=self.one_network and "network" in self.new, trees=trees,
-            saturates=self.saturates, recall=self.saturates and bool(self.new),
-        )  # fmt: skip
+            costs.iloc[own],
+            design.shape.iloc[own],
+            self.y[own],
+            self.groups[own],
+            families,
+            capped=self.capped,
+            pull=pull,
+            elsewhere=self.one_network and "network" in self.new,
+            trees=trees,
+            saturates=self.saturates,
+            recall=self.saturates and bool(self.new),
+        )
         return model, costs
 
     def calibrate(self, fitted: Fitted) -> None:
         """Set beliefs and deviations from fits that leave out what may be new."""
         sample = thinned(self.groups, CALIBRATION_ROWS)
-        # All rows of a network have much the same features, which name it; its layers differ and judge by themselves.
+        # All rows of a network have much the same features, which name it; its layers differ and judge by
+        # themselves.
         few = "network" in self.new and self._large_networks() < 3 and self.target != LAYER_LATENCY
         for kind in dict.fromkeys((*self.new, *(("variant",) if few else ()))):
             self._calibrate(fitted, kind, sample)
@@ -167,8 +178,8 @@ class _Fit:
             fitted.known.most_unseen = float(left_out[:, 4].max())
 
     def _widen(self, fitted: Fitted) -> None:
-        """One or two networks judge poorly how the next one deviates: no less than a variant of theirs, and energy no
-        less than the time that it follows from."""
+        """One or two networks judge poorly how the next one deviates: no less than a variant of theirs, and
+        energy no less than the time that it follows from."""
         of_time = self.time.deviations.get("network") if self.time else None
         own = fitted.deviations.get("network", of_time)
         if own is not None:
@@ -187,9 +198,11 @@ class _Fit:
         return best if errors[best] < CLEARLY * errors[usual] else usual
 
     def _usual_belief(self, kind: str) -> Belief:
-        """What memory a device uses saturates, in ways that costs do not follow but trees recall of known networks.
+        """What memory a device uses saturates, in ways that costs do not follow but trees recall of known
+        networks.
 
-        Of variants that were measured they would recall the noise too. And of one network they know nothing else.
+        Of variants that were measured they would recall the noise too. And of one network they know nothing
+        else.
         """
         if kind == "network" and self.one_network:
             return Belief(residual=0.0)
@@ -226,8 +239,14 @@ def _with_times_left_out(time: Fitted, kind: str, design: Design, train: np.ndar
     costs, families = expected_costs(design, "latency")
     known = train[np.isfinite(y[train])]
     model = fit_cost_model(
-        costs.iloc[known], design.shape.iloc[known], y[known], groups[known], families, pull=time.model.pull, trees=trees
-    )  # fmt: skip
+        costs.iloc[known],
+        design.shape.iloc[known],
+        y[known],
+        groups[known],
+        families,
+        pull=time.model.pull,
+        trees=trees,
+    )
     parts = model.parts(costs, design.shape)
     latency_ms = parts.predicted(time.beliefs.get(kind, Belief()))
     latency_ms[train] = parts.rows(train).predicted(Belief())

@@ -1,11 +1,13 @@
 """The cost model: non-negative costs of physical terms, times what trees learn about the remaining factor.
 
 A cost is a sum of terms (``design``) with coefficients of 0 or more, fitted on relative error. Few networks
-determine few directions of so many coefficients, and what they leave open decides how an unseen network is judged.
-So coefficients are drawn towards what data sheets say, in three steps: one scale for all of them, then one for each
-family (arithmetic, traffic, launches, ...), then the coefficients themselves. How strongly is chosen by leaving out
-one group of the training rows after another. One network alone determines the costs of its own variants, but not how
-they divide among terms: for others, a second set of coefficients is drawn more. Trees see the logarithm of the remaining factor and scale-free
+determine few directions of so many coefficients, and what they leave open decides how an unseen network is
+judged. So coefficients are drawn towards what data sheets say, in three steps: one scale for all of them,
+then one for each family (arithmetic, traffic, launches, ...), then the coefficients themselves. How strongly
+is chosen by leaving out one group of the training rows after another. One network alone determines the costs
+of its own variants, but not how
+they divide among terms: for others, a second set of coefficients is drawn more. Trees see the logarithm of
+the remaining factor and scale-free
 features only: they cannot extrapolate sizes, and need not.
 """
 
@@ -24,7 +26,8 @@ from perf_assets.analysis.predictors.fit.forest import Forest
 
 TREES = 100
 PULLS = (0.0002, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)
-"""Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its whole may cost."""
+"""Strengths of the pull towards the prior: the mean squared relative error that a coefficient off by its
+whole may cost."""
 MIDDLING_PULL = 0.1
 """Where nothing tells how strong it should be."""
 MOST_ROWS = 6000
@@ -43,7 +46,8 @@ USUALLY_APART = 0.3
 
 @dataclass
 class CostModel:
-    """A fitted cost model. ``names`` are its terms, ``features`` what the trees see; ``cap`` bounds predictions."""
+    """A fitted cost model. ``names`` are its terms, ``features`` what the trees see; ``cap`` bounds
+    predictions."""
 
     names: list[str]
     coefficients: np.ndarray
@@ -52,13 +56,14 @@ class CostModel:
     cap: float = np.inf
     pull: float = 0.0
     recall: Forest | None = None
-    """Trees on the logarithm of the value itself. They know nothing beyond what was measured, but follow a target that
-    saturates."""
+    """Trees on the logarithm of the value itself. They know nothing beyond what was measured, but follow a
+    target that saturates."""
     elsewhere: np.ndarray | None = None
     """Coefficients for other networks, where one alone was measured: closer to what is expected of them."""
 
     def physics(self, terms: pd.DataFrame, new_network: np.ndarray | None = None) -> np.ndarray:
-        """The sum of costs alone, shape (n,); ``new_network`` is a mask of rows of other networks than those measured."""
+        """The sum of costs alone, shape (n,); ``new_network`` is a mask of rows of other networks than those
+        measured."""
         x = _with_constant(terms, self.names)
         if self.elsewhere is None or new_network is None:
             return x @ self.coefficients
@@ -79,7 +84,8 @@ class CostModel:
 
 @dataclass(frozen=True)
 class Belief:
-    """How far trees are believed, 0-1: in the factor on physics, and in what they recall of the value itself."""
+    """How far trees are believed, 0-1: in the factor on physics, and in what they recall of the value
+    itself."""
 
     residual: float = 1.0
     recalled: float = 0.0
@@ -90,8 +96,8 @@ BELIEFS = (Belief(), Belief(recalled=0.5), Belief(residual=0.5), Belief(residual
 
 @dataclass(frozen=True)
 class Parts:
-    """What a cost model says of rows, arrays of shape (n,): costs, the logarithm of the trees' factor on them, what
-    trees recall of the value's logarithm (NaN where there are none), and the cap."""
+    """What a cost model says of rows, arrays of shape (n,): costs, the logarithm of the trees' factor on
+    them, what trees recall of the value's logarithm (NaN where there are none), and the cap."""
 
     physics: np.ndarray
     log_residual: np.ndarray
@@ -145,7 +151,8 @@ def fit_cost_model(
         prior: the terms to use and what to expect of them.
         capped: predict no more than the largest measured value (memory cannot exceed the device's).
         pull: strength of the prior; by default the one under which left-out groups are predicted best.
-        elsewhere: also fit coefficients under a stronger pull, for other networks than the one that was measured.
+        elsewhere: also fit coefficients under a stronger pull, for other networks than the one that was
+            measured.
         trees: number of trees; 0 leaves the costs alone.
         saturates: values near the largest one are what there is, not what the costs add up to.
         recall: also fit trees on the value itself, for configurations among the measured ones.
@@ -226,8 +233,8 @@ def in_large_groups(groups: np.ndarray) -> np.ndarray:
 def judging_groups(groups: np.ndarray) -> np.ndarray:
     """Rows of groups that are worth leaving out to see how they are predicted, a mask of shape (n,).
 
-    Those :func:`in_large_groups`, since a handful of rows tells little of what is common to a group; all, where fewer
-    than two groups are large.
+    Those :func:`in_large_groups`, since a handful of rows tells little of what is common to a group; all,
+    where fewer than two groups are large.
     """
     large = in_large_groups(groups)
     return large if len(np.unique(groups[large])) > 1 else np.ones(len(groups), dtype=bool)
@@ -241,7 +248,8 @@ def balanced_error(predicted: np.ndarray, y: np.ndarray, groups: np.ndarray) -> 
 def _best_pull(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, expected: np.ndarray, families: np.ndarray
 ) -> float:
-    """The pull under which groups that were left out are predicted best; a middling one where there is one group."""
+    """The pull under which groups that were left out are predicted best; a middling one where there is one
+    group."""
     if len(pd.unique(groups)) < 2:
         return MIDDLING_PULL
     judging = judging_groups(groups)
@@ -264,8 +272,8 @@ def _fit_costs(
 ) -> np.ndarray:
     """Coefficients under which rows are predicted best, groups weighing the same.
 
-    Small groups weigh the less the more they contradict the large ones (Welsch's weights of robust regression): an
-    odd handful of runs must not decide what everything else costs.
+    Small groups weigh the less the more they contradict the large ones (Welsch's weights of robust
+    regression): an odd handful of runs must not decide what everything else costs.
     """
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     weights, large = 1 / counts[inverse], in_large_groups(groups)
@@ -312,8 +320,12 @@ def relative_errors_pct(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A model as plain values and arrays."""
-    values = {"names": model.names, "features": model.features, "cap": None if np.isinf(model.cap) else model.cap,
-              "pull": model.pull}  # fmt: skip
+    values = {
+        "names": model.names,
+        "features": model.features,
+        "cap": None if np.isinf(model.cap) else model.cap,
+        "pull": model.pull,
+    }
     arrays = {"coefficients": model.coefficients}
     if model.elsewhere is not None:
         arrays["elsewhere"] = model.elsewhere
@@ -326,8 +338,19 @@ def state_of(model: CostModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def model_of(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CostModel:
     """The model back from what :func:`state_of` gave."""
-    forests = {name: Forest(*(arrays[f"{name}_{part}"] for part in Forest.__dataclass_fields__))
-               for name in FORESTS if values[f"has_{name}"]}  # fmt: skip
+    forests = {
+        name: Forest(*(arrays[f"{name}_{part}"] for part in Forest.__dataclass_fields__))
+        for name in FORESTS
+        if values[f"has_{name}"]
+    }
     cap = np.inf if values["cap"] is None else float(values["cap"])
-    return CostModel(list(values["names"]), arrays["coefficients"], list(values["features"]), forests.get("forest"), cap,
-                     float(values["pull"]), forests.get("recall"), arrays.get("elsewhere"))  # fmt: skip
+    return CostModel(
+        list(values["names"]),
+        arrays["coefficients"],
+        list(values["features"]),
+        forests.get("forest"),
+        cap,
+        float(values["pull"]),
+        forests.get("recall"),
+        arrays.get("elsewhere"),
+    )

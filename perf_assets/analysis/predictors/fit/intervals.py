@@ -1,11 +1,12 @@
 """How sure a prediction is, and what a few measured points of something new teach.
 
-What is new about a configuration decides what its error is drawn from: another size of something measured, another
-pruning level or algorithm of a known network, a network, a device. For each kind, left-out groups of the training
-rows say how the logarithm of measured / predicted deviates. A group deviates as a whole, and besides by what
-neighbouring sizes share, and by noise: a Gaussian process with one offset a group. Before anything of a new group
-was measured, its variance is the interval; measured points then condition it (Rasmussen and Williams, Gaussian
-Processes for Machine Learning, chapter 2).
+What is new about a configuration decides what its error is drawn from: another size of something measured,
+another pruning level or algorithm of a known network, a network, a device. For each kind, left-out groups of
+the training rows say how the logarithm of measured / predicted deviates. A group deviates as a whole, and
+besides by what
+neighbouring sizes share, and by noise: a Gaussian process with one offset a group. Before anything of a new
+group was measured, its variance is the interval; measured points then condition it (Rasmussen and Williams,
+Gaussian Processes for Machine Learning, chapter 2).
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ MIN_CALIBRATION = 10
 class Deviation:
     """How the logarithm of measured / predicted deviates in a group that nothing was learnt from.
 
-    ``offset``, ``local`` and ``noise`` are variances: of whole groups, of what sizes within ``length`` (in units of
-    their logarithm) share, and of single rows. ``half_width`` of the 90 % interval is in that logarithm; when points
-    of a group were measured, it is ``spread_factor`` standard deviations of what they leave open.
+    ``offset``, ``local`` and ``noise`` are variances: of whole groups, of what sizes within ``length`` (in
+    units of their logarithm) share, and of single rows. ``half_width`` of the 90 % interval is in that
+    logarithm; when points of a group were measured, it is ``spread_factor`` standard deviations of what they
+    leave open.
     """
 
     half_width: float
@@ -39,11 +41,13 @@ class Deviation:
     noise: float
     length: float
     gap: float = 0.0
-    """Of left-out pruning levels, how loosely others held them on average (see ``novelty.level_gaps``); 0 where none were."""
+    """Of left-out pruning levels, how loosely others held them on average (see ``novelty.level_gaps``); 0
+    where none were."""
     x: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     ratios: np.ndarray = field(default_factory=lambda: np.empty(0))
     groups: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))
-    """Points measured since: logarithms of their sizes (k, sizes), of measured / predicted (k,), their groups (k,)."""
+    """Points measured since: logarithms of their sizes (k, sizes), of measured / predicted (k,), their groups
+    (k,)."""
 
     @classmethod
     def calibrate(
@@ -78,7 +82,8 @@ class Deviation:
         return replace(self, half_width=self.half_width * factor, spread_factor=self.spread_factor * factor)
 
     def _spread_factor(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
-        """The 90 % quantile of what is left over the standard deviation expected, after a few points of left-out groups."""
+        """The 90 % quantile of what is left over the standard deviation expected, after a few points of
+        left-out groups."""
         scores, weights = [], []
         random = np.random.default_rng(0)
         for x, ratios in parts:
@@ -107,7 +112,8 @@ class Deviation:
         )
 
     def at(self, x: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expected logarithm of measured / predicted, and half width of the interval around it, shape (n,) each."""
+        """Expected logarithm of measured / predicted, and half width of the interval around it, shape (n,)
+        each."""
         if not len(self.ratios):
             return np.zeros(len(x)), np.full(len(x), self.half_width)
         prior = self.offset + self.local
@@ -129,8 +135,8 @@ class Deviation:
 def half_width_of(ratios: np.ndarray, groups: np.ndarray) -> float:
     """Half width of the 90 % interval of a row of a new group.
 
-    The quantile of the rows' absolute deviations, each group weighing the same (a conformal interval), made wider by
-    :func:`few_groups_factor`.
+    The quantile of the rows' absolute deviations, each group weighing the same (a conformal interval), made
+    wider by :func:`few_groups_factor`.
 
     Args:
         ratios: logarithms of measured / predicted, without their group, shape (n,).
@@ -143,8 +149,8 @@ def half_width_of(ratios: np.ndarray, groups: np.ndarray) -> float:
 def few_groups_factor(ratios: np.ndarray, groups: np.ndarray) -> float:
     """How much wider intervals must be for how few groups they were learnt from; arguments as above.
 
-    Student's t over the normal quantile, with the degrees of freedom of a variance between few groups plus one within
-    many rows (Satterthwaite 1946).
+    Student's t over the normal quantile, with the degrees of freedom of a variance between few groups plus
+    one within many rows (Satterthwaite 1946).
     """
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     means = np.bincount(inverse, ratios) / counts
@@ -172,7 +178,8 @@ def _near(x: np.ndarray, other: np.ndarray, length: float) -> np.ndarray:
 def _most_likely(
     parts: list[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[float, tuple[float, float, float], float]:
-    """Scale, shares of offset, local and noise, and length under which the groups' deviations are most likely."""
+    """Scale, shares of offset, local and noise, and length under which the groups' deviations are most
+    likely."""
     count = sum(len(ratios) for _, ratios in parts)
     best = (-np.inf, 1.0, (1.0, 0.0, 0.0), 1.0)
     for noise, offset, length in product(

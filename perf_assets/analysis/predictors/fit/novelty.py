@@ -1,7 +1,7 @@
 """What is new about a configuration: only its size, its variant, its network, or its device.
 
-That decides how far trees are believed of it and what its error is drawn from. A variant is a network at one pruning
-level under one algorithm.
+That decides how far trees are believed of it and what its error is drawn from. A variant is a network at one
+pruning level under one algorithm.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def fold_names(frame: pd.DataFrame, kind: str) -> np.ndarray:
 def comparable(frame: pd.DataFrame, kind: str) -> np.ndarray:
     """Rows that, left out, tell how new ones are predicted: a mask of shape (n,).
 
-    Those of networks (or devices) of which more than a handful was measured. Besides, a variant needs others of its
-    network beside it; and pruning levels are asked about between those measured, so that the outermost, which can
-    only be extrapolated to, say nothing.
+    Those of networks (or devices) of which more than a handful was measured. Besides, a variant needs others
+    of its network beside it; and pruning levels are asked about between those measured, so that the
+    outermost, which can only be extrapolated to, say nothing.
     """
     judging = judging_groups(group_names(frame, "device" if kind == "device" else "network"))
     if kind != "variant":
@@ -76,7 +76,8 @@ def places(shape: pd.DataFrame) -> np.ndarray:
 
 
 def level_gaps(frame: pd.DataFrame, levels: dict[str, list[float]]) -> np.ndarray:
-    """How loosely the measured pruning levels on both sides hold each row's level, shape (n,); NaN where there are none.
+    """How loosely the measured pruning levels on both sides hold each row's level, shape (n,); NaN where
+    there are none.
 
     The variance of a Brownian bridge: (x - a) (b - x) / (b - a) between levels a < x < b.
 

@@ -1,7 +1,7 @@
 """What a predictor knows, and when it gives no answer that deserves trust: it abstains, and says why.
 
-Four things make an answer a guess: a category that was never measured; sizes far beyond those measured; work of
-a kind that the measured networks hardly do; and left-out groups that were missed by more than a factor.
+Four things make an answer a guess: a category that was never measured; sizes far beyond those measured; work
+of a kind that the measured networks hardly do; and left-out groups that were missed by more than a factor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from perf_assets.analysis.predictors.features.shapes import canonical
 from perf_assets.analysis.predictors.fit.novelty import variant_names
 from perf_assets.schema.device_catalog import device_facts
 
-SIZES = {"log_macs": "arithmetic", "log_activation": "activations", "log_batch_size": "batch size", "log_moved": "bytes"}  # fmt: skip
+SIZES = {
+    "log_macs": "arithmetic",
+    "log_activation": "activations",
+    "log_batch_size": "batch size",
+    "log_moved": "bytes",
+}
 """Feature → what it is the logarithm of."""
 SIZE_FACTOR = 3.0
 DEVICE_FACTOR = 2.0
@@ -32,8 +37,8 @@ SHARE_MARGIN = 0.25
 class Known:
     """Categories, sizes and kinds of work among the rows that were learnt from.
 
-    ``sizes`` and ``kinds`` are (low, high) by name, sizes as logarithms; ``cost_shares`` the largest share of each
-    term in a row's cost, and ``most_unseen`` the share beyond it that left-out groups had.
+    ``sizes`` and ``kinds`` are (low, high) by name, sizes as logarithms; ``cost_shares`` the largest share of
+    each term in a row's cost, and ``most_unseen`` the share beyond it that left-out groups had.
     """
 
     devices: list[str]
@@ -59,13 +64,20 @@ class Known:
         return cls(
             sorted(set(frame["device"].astype(str))),
             sorted(set(frame["algorithm"].astype(str))),
-            {str(name): sorted(map(float, set(levels))) for name, levels in frame.groupby(model)["pruning_ratio"]},
+            {
+                str(name): sorted(map(float, set(levels)))
+                for name, levels in frame.groupby(model)["pruning_ratio"]
+            },
             sorted(set(variant_names(frame))),
             {name: (float(shape[name].min()), float(shape[name].max())) for name in SIZES if name in shape},
-            {name: (float(design.terms[name].min()), float(design.terms[name].max())) for name in KINDS if name in design.terms},
+            {
+                name: (float(design.terms[name].min()), float(design.terms[name].max()))
+                for name in KINDS
+                if name in design.terms
+            },
             {str(name): float(cost_shares[name].max()) for name in cost_shares},
             most_unseen,
-        )  # fmt: skip
+        )
 
     def reasons(self, design: Design, cost_shares: pd.DataFrame, half_widths: np.ndarray) -> list[str]:
         """Why each row's answer is a guess, in words: a text a row, empty where it is none.
@@ -88,23 +100,55 @@ class Known:
         for name, text in KINDS.items():
             if name in design.terms and name in self.kinds:
                 share, most = design.terms[name].to_numpy(float), self.kinds[name][1]
-                add(share > most + SHARE_MARGIN, [f"{text} do {value:.0%} of its work, at most {most:.0%} of what was measured" for value in share])  # fmt: skip
+                add(
+                    share > most + SHARE_MARGIN,
+                    [
+                        f"{text} do {value:.0%} of its work, at most {most:.0%} of what was measured"
+                        for value in share
+                    ],
+                )
         for name, (low, high) in self.sizes.items():
             size = design.shape[name].to_numpy(float)
             margin = np.log(SIZE_FACTOR)
-            add(size > high + margin, [f"{SIZES[name]} {np.exp(value - high):.3g} times the largest measured" for value in size])  # fmt: skip
-            add(size < low - margin, [f"{SIZES[name]} {np.exp(value - low):.2g} times the smallest measured" for value in size])  # fmt: skip
+            add(
+                size > high + margin,
+                [f"{SIZES[name]} {np.exp(value - high):.3g} times the largest measured" for value in size],
+            )
+            add(
+                size < low - margin,
+                [f"{SIZES[name]} {np.exp(value - low):.2g} times the smallest measured" for value in size],
+            )
         levels = [self.levels.get(canonical(str(name)), [0.0, 1.0]) for name in frame["model"]]
         ratio = frame["pruning_ratio"].to_numpy(float)
-        beyond = np.array([len(own) > 1 and not own[0] - 1e-6 <= value <= own[-1] + 1e-6 for value, own in zip(ratio, levels, strict=True)])  # fmt: skip
-        add(beyond, [f"pruned by {value:.0%}, measured were {own[0]:.0%} to {own[-1]:.0%}" for value, own in zip(ratio, levels, strict=True)])  # fmt: skip
+        beyond = np.array(
+            [
+                len(own) > 1 and not own[0] - 1e-6 <= value <= own[-1] + 1e-6
+                for value, own in zip(ratio, levels, strict=True)
+            ]
+        )
+        add(
+            beyond,
+            [
+                f"pruned by {value:.0%}, measured were {own[0]:.0%} to {own[-1]:.0%}"
+                for value, own in zip(ratio, levels, strict=True)
+            ],
+        )
         unseen = unseen_share(cost_shares, self.cost_shares)
-        add(unseen > max(SHARE_MARGIN, self.most_unseen), [f"{value:.0%} of its cost is of kinds that hardly were measured" for value in unseen])  # fmt: skip
+        add(
+            unseen > max(SHARE_MARGIN, self.most_unseen),
+            [f"{value:.0%} of its cost is of kinds that hardly were measured" for value in unseen],
+        )
         far = {name: self._far(name) for name in frame["device"].astype(str).unique()}
         add(frame["device"].astype(str).map(far).to_numpy(bool), "a device unlike those measured")
         add(np.isnan(half_widths), "too few groups were measured to say how far off it may be")
-        add(half_widths > np.log(WIDEST_FACTOR), [f"its interval reaches {np.exp(value):.2g} times as far" for value in half_widths])  # fmt: skip
-        return ["; ".join([str(texts[row]) for where, texts in found if where[row]][:2]) for row in range(len(frame))]  # fmt: skip
+        add(
+            half_widths > np.log(WIDEST_FACTOR),
+            [f"its interval reaches {np.exp(value):.2g} times as far" for value in half_widths],
+        )
+        return [
+            "; ".join([str(texts[row]) for where, texts in found if where[row]][:2])
+            for row in range(len(frame))
+        ]
 
     def _far(self, device: str) -> bool:
         """Whether a device's arithmetic or bandwidth lies far outside the measured devices'."""
@@ -119,6 +163,7 @@ class Known:
 
 
 def unseen_share(cost_shares: pd.DataFrame, largest: dict[str, float]) -> np.ndarray:
-    """Share of each row's cost that lies beyond the largest share that its term had in any training row, shape (n,)."""
+    """Share of each row's cost that lies beyond the largest share that its term had in any training row,
+    shape (n,)."""
     most = np.array([largest.get(str(name), 0.0) for name in cost_shares])
     return np.maximum(cost_shares.to_numpy(float) - most, 0).sum(axis=1)

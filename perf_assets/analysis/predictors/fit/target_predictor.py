@@ -1,4 +1,5 @@
-"""A fitted predictor of one target: cost model, intervals, what it knows and, of memory, the limit beyond which runs fail."""
+"""A fitted predictor of one target: cost model, intervals, what it knows and, of memory, the limit beyond
+which runs fail."""
 
 from __future__ import annotations
 
@@ -49,7 +50,13 @@ def expected_costs(design: Design, target: str) -> tuple[pd.DataFrame, Prior]:
     So a fitted coefficient is a device's inefficiency, 1 at full speed, and rows of several devices share it.
     """
     frame = design.frame
-    keys = pd.DataFrame({"tool": frame.get("tool", "ai3"), "device": frame["device"], "stage": frame.get("stage", "inference")})  # fmt: skip
+    keys = pd.DataFrame(
+        {
+            "tool": frame.get("tool", "ai3"),
+            "device": frame["device"],
+            "stage": frame.get("stage", "inference"),
+        }
+    )
     codes = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
     distinct = keys[~pd.Series(codes).duplicated().to_numpy()].itertuples(index=False)
     priors = [prior_of(target, family_of(tool), device, stage) for tool, device, stage in distinct]
@@ -93,7 +100,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outlook:
-    """Rows as a fitted predictor sees them, before it asks how it deviates: arrays with a first dimension of n."""
+    """Rows as a fitted predictor sees them, before it asks how it deviates: arrays with a first dimension of
+    n."""
 
     parts: Parts
     cost_shares: np.ndarray
@@ -117,7 +125,8 @@ class Outlook:
 class Fitted:
     """A fitted predictor of one target.
 
-    ``beliefs`` say by what is new about a configuration how far trees are believed, ``deviations`` how it errs.
+    ``beliefs`` say by what is new about a configuration how far trees are believed, ``deviations`` how it
+    errs.
     """
 
     target: str
@@ -176,7 +185,8 @@ class Fitted:
 
         Args:
             design: the points.
-            y: their measured values, shape (k,). NaN, and values at the cap, which say nothing of what lies below, do not count.
+            y: their measured values, shape (k,). NaN, and values at the cap, which say nothing of what lies
+                below, do not count.
         """
         return self.given(self.outlook(design), y)
 
@@ -237,16 +247,16 @@ class Fitted:
         return kinds
 
     def deviation(self, outlook: Outlook) -> tuple[np.ndarray, np.ndarray]:
-        """Expected logarithm of measured / predicted and half width of the interval, shape (n,) each; NaN width where
-        nothing could be calibrated."""
+        """Expected logarithm of measured / predicted and half width of the interval, shape (n,) each; NaN
+        width where nothing could be calibrated."""
         shift, half_widths = np.zeros(len(outlook.kinds)), np.full(len(outlook.kinds), np.nan)
         for kind, deviation in self.deviations.items():
             own = outlook.kinds == kind
             if own.any():
                 shift[own], half_widths[own] = deviation.at(outlook.places[own], outlook.groups[own])
                 if kind == "variant" and deviation.gap:
-                    # Close neighbours leave less open than those of left-out levels did. Half of the variance, for
-                    # want of better knowledge, is a level's own, which no neighbour tells.
+                    # Close neighbours leave less open than those of left-out levels did. Half of the
+                    # variance, for want of better knowledge, is a level's own, which no neighbour tells.
                     left_open = np.nan_to_num(outlook.gaps[own] / deviation.gap, nan=1.0)
                     half_widths[own] *= np.sqrt((1 + np.minimum(left_open, 1)) / 2)
         return shift, half_widths

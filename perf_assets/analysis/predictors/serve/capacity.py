@@ -1,4 +1,5 @@
-"""Questions of capacity: the largest batch that fits, and which batch and pruning level are worth their cost."""
+"""Questions of capacity: the largest batch that fits, and which batch and pruning level are worth their
+cost."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Fitted predictors on disk: one JSON file of plain values and one npz file of plain arrays. Nothing is unpickled.
+"""Fitted predictors on disk: one JSON file of plain values and one npz file of plain arrays. Nothing is
+unpickled.
 
-The JSON file names features and units, the snapshot of training rows, library versions and scores; it holds the
-checksum of the arrays, and a checksum of its own. Loading checks all of it: a predictor that was changed, cut short
-or made by an incompatible version is refused with the reason.
+The JSON file names features and units, the snapshot of training rows, library versions and scores; it holds
+the checksum of the arrays, and a checksum of its own. Loading checks all of it: a predictor that was changed,
+cut short or made by an incompatible version is refused with the reason.
 """
 
 from __future__ import annotations
@@ -72,8 +73,10 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: {error}; fit the predictors again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ArtifactError(f"{file}: format {content.get('format') if isinstance(content, dict) else None!r}, "
-                            f"this version reads {FORMAT}; fit the predictors again")  # fmt: skip
+        raise ArtifactError(
+            f"{file}: format {content.get('format') if isinstance(content, dict) else None!r}, "
+            f"this version reads {FORMAT}; fit the predictors again"
+        )
     if _digest(content) != content.get("sha256"):
         raise ArtifactError(f"{file} was changed since it was written; fit the predictors again")
     if hashlib.sha256(packed).hexdigest() != content["arrays_sha256"]:
@@ -87,7 +90,8 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
 
 
 def _state(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A predictor as plain values and arrays; that of latency, which energy follows from, inside that of energy."""
+    """A predictor as plain values and arrays; that of latency, which energy follows from, inside that of
+    energy."""
     model, arrays = state_of(fitted.model)
     values: dict[str, Any] = {
         "target": fitted.target,
@@ -120,9 +124,17 @@ def _fitted(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fitted:
     deviations = {kind: Deviation(**deviation) for kind, deviation in values["deviations"].items()}
     limit = np.inf if values["limit_mib"] is None else values["limit_mib"]
     return Fitted(
-        values["target"], values["unit"], model_of(values["model"], arrays), beliefs, deviations, Known(**values["known"]),
-        values["snapshot"], limit, values["limit_spread"], time,
-    )  # fmt: skip
+        values["target"],
+        values["unit"],
+        model_of(values["model"], arrays),
+        beliefs,
+        deviations,
+        Known(**values["known"]),
+        values["snapshot"],
+        limit,
+        values["limit_spread"],
+        time,
+    )
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -38,7 +38,8 @@ class NoPredictorError(ValueError):
 
 
 def domains(measured: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Tool, device and stage of which enough was measured to fit on; with :data:`ANY_DEVICE` where several were."""
+    """Tool, device and stage of which enough was measured to fit on; with :data:`ANY_DEVICE` where several
+    were."""
     counts = measured.groupby(["tool", "device", "stage"]).size()
     found: list[tuple[str, str, str]] = [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-assignment]
     with_facts = [(tool, stage) for tool, device, stage in found if device in devices()]
@@ -164,9 +165,10 @@ class Predictor:
             networks: networks of your own, by the name that ``model`` gives them.
 
         Returns:
-            The configurations, and of each target ``<target>``, ``<target>_lower``, ``<target>_upper`` in ms, MiB
-            or J and ``<target>_reason`` (why it is a guess, empty where it is none); ``oom`` as a probability;
-            ``reason`` of all targets, and ``abstain`` where there is one. Networks without shapes are left out.
+            The configurations, and of each target ``<target>``, ``<target>_lower``, ``<target>_upper`` in ms,
+            MiB or J and ``<target>_reason`` (why it is a guess, empty where it is none); ``oom`` as a
+            probability; ``reason`` of all targets, and ``abstain`` where there is one. Networks without
+            shapes are left out.
         """
         if networks:
             return replace(self, tables=self.tables.with_networks(networks)).predict(frame)
@@ -178,8 +180,10 @@ class Predictor:
         for target, fitted in self.fitted.items():
             answer = fitted.answer(rows)
             result[target], result[f"{target}_lower"], result[f"{target}_upper"] = (
-                answer.predicted, answer.lower, answer.upper,
-            )  # fmt: skip
+                answer.predicted,
+                answer.lower,
+                answer.upper,
+            )
             result[f"{target}_reason"] = reasons[target] = answer.reasons
             if target == "memory":
                 result["oom"] = answer.out_of_memory
@@ -192,8 +196,9 @@ class Predictor:
     def adapt(self, points: pd.DataFrame) -> Predictor:
         """A predictor that has seen a few measured points of a new network or device.
 
-        Each target that the points hold is corrected in the logarithm, by as much as groups that were left out of
-        the fit deviate (:class:`Deviation`): for the points' own networks, or for the device where it is new.
+        Each target that the points hold is corrected in the logarithm, by as much as groups that were left
+        out of the fit deviate (:class:`Deviation`): for the points' own networks, or for the device where it
+        is new.
 
         Args:
             points: configurations as for :meth:`predict`, with measured columns such as ``latency_ms``.
@@ -262,7 +267,8 @@ def _nothing_fitted(folder: Path, device: str, stage: str) -> str:
     across = sorted({part[3] for part in parts if len(part) == 4 and part[2] == ANY_DEVICE})
     cure = "drop runs of it and fit again (perf-assets fit)"
     if across and device not in devices():
-        cure += f"; or, for an answer ({', '.join(across)}) from the devices that were measured, add its data-sheet facts to {DEVICES_FILE}"
+        cure += f"; or, for an answer ({', '.join(across)}) from the devices that were measured,"
+        cure += f" add its data-sheet facts to {DEVICES_FILE}"
     return (
         f"no predictor for {device} ({stage}); fitted are: {', '.join(fitted) or 'none'}. To get one, {cure}"
     )

@@ -10,10 +10,10 @@ MIB = 2**20
 class CachingAllocator:
     """PyTorch's caching allocator, in its rules for sizes: what is handed out, and what is held.
 
-    Sizes are rounded to 512 bytes. Requests of up to 1 MiB come from segments of 2 MiB, others of less than 10 MiB
-    from segments of 20 MiB, larger ones from segments of their own in steps of 2 MiB. The smallest free block that is
-    large enough is taken and split if enough is left; free neighbours are merged; segments are given back only by
-    :meth:`empty_cache`. (``c10/cuda/CUDACachingAllocator.cpp``)
+    Sizes are rounded to 512 bytes. Requests of up to 1 MiB come from segments of 2 MiB, others of less than
+    10 MiB from segments of 20 MiB, larger ones from segments of their own in steps of 2 MiB. The smallest
+    free block that is large enough is taken and split if enough is left; free neighbours are merged; segments
+    are given back only by :meth:`empty_cache`. (``c10/cuda/CUDACachingAllocator.cpp``)
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,5 @@
-"""Which tensors each operation of a layer table reads, writes and keeps for its gradient, as far as shapes tell."""
+"""Which tensors each operation of a layer table reads, writes and keeps for its gradient, as far as shapes
+tell."""
 
 from __future__ import annotations
 
@@ -9,19 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 GRADIENT_WINOGRAD_TILES = ((2, 16), (4, 36))
-"""Winograd F(3x3, 2x2) and F(3x3, 4x4) (Lavin and Gray, arXiv 1509.09308): outputs of a tile in each dimension, and the
-points that it is transformed to. What allocators held and handed out says that cuDNN computes gradients of 3x3 filters so,
-with all transformed tiles in memory, and forward passes and gradients of inputs by kernels that need next to none. Which
-tiles it takes is not documented."""
+"""Winograd F(3x3, 2x2) and F(3x3, 4x4) (Lavin and Gray, arXiv 1509.09308): outputs of a tile in each
+dimension, and the points that it is transformed to. What allocators held and handed out says that cuDNN
+computes gradients of 3x3 filters so, with all transformed tiles in memory, and forward passes and gradients
+of inputs by kernels that need next to none. Which tiles it takes is not documented."""
 
 
 @dataclass(frozen=True)
 class Operation:
     """One operation. ``reads`` and ``writes`` are tensors by number; in place, it writes what it reads first.
 
-    ``kind`` is a kind of layer tables, ``sum`` or ``concat``. ``keeps`` are the tensors that its gradient needs,
-    ``extra`` elements for one image that it keeps besides (indices of max pooling), ``params`` its parameters,
-    ``workspaces`` what may be needed beside their gradient while it is computed, see :data:`GRADIENT_WINOGRAD_TILES`.
+    ``kind`` is a kind of layer tables, ``sum`` or ``concat``. ``keeps`` are the tensors that its gradient
+    needs, ``extra`` elements for one image that it keeps besides (indices of max pooling), ``params`` its
+    parameters, ``workspaces`` what may be needed beside their gradient while it is computed, see
+    :data:`GRADIENT_WINOGRAD_TILES`.
     """
 
     kind: str
@@ -34,27 +36,30 @@ class Operation:
 
     @property
     def joins(self) -> bool:
-        """Whether the gradient of what it writes is handed on as it is (sums), or in slices (concatenations)."""
+        """Whether the gradient of what it writes is handed on as it is (sums), or in slices
+        (concatenations)."""
         return self.kind in ("sum", "concat")
 
 
 @dataclass
-class Wiring:
-    """Operations of a forward pass in order, and the elements of each tensor for one image; tensor 0 is the input."""
+class Dataflow:
+    """Operations of a forward pass in order, and the elements of each tensor for one image; tensor 0 is the
+    input."""
 
     operations: list[Operation]
     elements: list[float]
 
 
-def operations(arrays: Mapping[str, np.ndarray]) -> Wiring:
+def operations(arrays: Mapping[str, np.ndarray]) -> Dataflow:
     """Which tensors each operation reads and writes, as far as shapes tell.
 
-    An operation reads what was written just before if that has its input's shape. If not, a branch begins or ends:
-    tensors that nobody has read yet are joined where their channels add up to the input's, else the latest tensor of
-    the input's shape is read again. A branch whose last tensor has the shape of one that is waiting is added to it,
-    in place, if no further branch begins where it began. Tables of shapes alone leave out sums, concatenations and
-    activations; where there are no activations, one in place follows each normalisation (unless it is added to
-    something), each sum, and each convolution without normalisation, or the concatenation of such.
+    An operation reads what was written just before if that has its input's shape. If not, a branch begins or
+    ends: tensors that nobody has read yet are joined where their channels add up to the input's, else the
+    latest tensor of the input's shape is read again. A branch whose last tensor has the shape of one that is
+    waiting is added to it, in place, if no further branch begins where it began. Tables of shapes alone leave
+    out sums, concatenations and activations; where there are no activations, one in place follows each
+    normalisation (unless it is added to something), each sum, and each convolution without normalisation, or
+    the concatenation of such.
 
     Args:
         arrays: what :func:`perf_assets.measuring.networks.layer_costs.layer_arrays` returns.
@@ -65,8 +70,19 @@ def operations(arrays: Mapping[str, np.ndarray]) -> Wiring:
 class _Wirer:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.kind: list[str] = arrays["kind"].tolist()
-        columns = ("in_channels", "in_hw", "out_channels", "out_hw", "out_elements", "params", "inplace",
-                   "kernel_size", "kernel_width", "stride", "groups")  # fmt: skip
+        columns = (
+            "in_channels",
+            "in_hw",
+            "out_channels",
+            "out_hw",
+            "out_elements",
+            "params",
+            "inplace",
+            "kernel_size",
+            "kernel_width",
+            "stride",
+            "groups",
+        )
         self.columns = {name: np.nan_to_num(arrays[name]).tolist() for name in columns}
         self.has_activations = "relu" in self.kind
         self.has_joins = not {"add", "concat"}.isdisjoint(self.kind)
@@ -82,10 +98,10 @@ class _Wirer:
         """Whether an activation may follow what was written last."""
         self.normalised: set[int] = set()
 
-    def wired(self) -> Wiring:
+    def wired(self) -> Dataflow:
         for row, kind in enumerate(self.kind):
             self._row(row, kind)
-        return Wiring(self.operations, self.elements)
+        return Dataflow(self.operations, self.elements)
 
     def _row(self, row: int, kind: str) -> None:
         column = self.columns
@@ -112,7 +128,8 @@ class _Wirer:
             self.normalised.add(self.last)
 
     def _workspaces(self, row: int) -> tuple[tuple[float, float], ...]:
-        """Of a filter gradient by Winograd in tiles of each size: elements for one image, and for all together."""
+        """Of a filter gradient by Winograd in tiles of each size: elements for one image, and for all
+        together."""
         column = self.columns
         sizes = (column[name][row] for name in ("kernel_size", "kernel_width", "stride", "groups"))
         if self.kind[row] != "conv" or tuple(sizes) != (3, 3, 1, 1):
@@ -154,14 +171,16 @@ class _Wirer:
         return self.last
 
     def _is_added(self, row: int, twin: int) -> bool:
-        """Whether a row that reads what was written last, or its sum with a twin that waits, reads the sum."""
+        """Whether a row that reads what was written last, or its sum with a twin that waits, reads the
+        sum."""
         if self.kind[row] == "batchnorm" and twin in self.normalised:
             return False  # the branch is to be normalised as its twin was
         following = next(self._jumps(row), None)
         return following is None or following[1] != self.shapes[self.fork]
 
     def _begins_next_branch(self, row: int, shape: tuple[float, float], channels: float) -> bool:
-        """Whether a row that reads what branches began with, and might read what ended ones have together, begins the next
+        """Whether a row that reads what branches began with, and might read what ended ones have together,
+        begins the next
         of them: then they add up to what is read later."""
         if shape != self.shapes[self.fork]:
             return False
@@ -187,9 +206,18 @@ class _Wirer:
         return self.last
 
     def _write(
-        self, kind: str, read: int, shape: tuple[float, float], elements: float, *, extra: float = 0.0, params: float = 0.0,
-        workspaces: tuple[tuple[float, float], ...] = (), keeps_output: bool = False, in_place: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        kind: str,
+        read: int,
+        shape: tuple[float, float],
+        elements: float,
+        *,
+        extra: float = 0.0,
+        params: float = 0.0,
+        workspaces: tuple[tuple[float, float], ...] = (),
+        keeps_output: bool = False,
+        in_place: bool = False,
+    ) -> None:
         written = read if in_place else self._new(shape, elements)
         self.last = written
         kept = (written,) if keeps_output else (read,)
@@ -208,7 +236,8 @@ class _Wirer:
         self._activate(self.last)
 
     def _add(self, shape: tuple[float, float], elements: float, *, in_place: bool) -> None:
-        """An addition that the table has: to what waits with that shape, else to the latest other such tensor."""
+        """An addition that the table has: to what waits with that shape, else to the latest other such
+        tensor."""
         candidates = [*reversed(self.waiting), *range(len(self.shapes) - 1, -1, -1)]
         other = next((t for t in candidates if t != self.last and self.shapes[t] == shape), self.last)
         read = (self.last, other)

@@ -1,9 +1,9 @@
-"""Memory of one training or inference step, simulated: which tensors live when, and what the allocator makes of it.
+"""Memory of one training or inference step, simulated: which tensors live when, and what they need.
 
-No torch and no device: a layer table says which tensors an operation reads and writes (``wiring``), autograd says which
-of them it keeps for its gradient, and a model of PyTorch's caching allocator (``caching_allocator``) says how much memory
-is handed out and how much is held (:func:`step_memory`). Nothing here is fitted. Of the workspaces of libraries only that
-is in it which matters most: filter gradients by Winograd.
+No torch and no device: a layer table says which tensors an operation reads and writes (``dataflow``),
+autograd says which of them it keeps for its gradient, and a model of PyTorch's caching allocator
+(``allocator``) says how much memory is handed out and how much is held (:func:`step_memory`). Nothing here is
+fitted. Of the workspaces of libraries only that is in it which matters most: filter gradients by Winograd.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 from perf_assets.measuring.networks.layer_costs import FLOAT_BYTES
 from perf_assets.measuring.networks.memory.allocator import MIB, CachingAllocator
-from perf_assets.measuring.networks.memory.dataflow import GRADIENT_WINOGRAD_TILES, Operation, Wiring
+from perf_assets.measuring.networks.memory.dataflow import GRADIENT_WINOGRAD_TILES, Dataflow, Operation
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How peaks were read. ``weights`` is what the peak of each step from the first on counts for in the value, in which
-    the first step is the one that makes gradients and momenta; ``empties_cache`` is whether unused segments are given
-    back before each step."""
+    """How peaks were read. ``weights`` is what the peak of each step from the first on counts for in the
+    value, in which the first step is the one that makes gradients and momenta; ``empties_cache`` is whether
+    unused segments are given back before each step."""
 
     weights: tuple[float, ...]
     empties_cache: bool
@@ -32,48 +32,48 @@ STEADY = Protocol((0.0, 1.0), empties_cache=False)
 
 
 def step_memory(
-    wiring: Wiring, params: float, batch_size: int, stage: str, protocol: Protocol = STEADY
+    dataflow: Dataflow, params: float, batch_size: int, stage: str, protocol: Protocol = STEADY
 ) -> tuple[float, float]:
     """Peak of memory handed out and memory held during a step, in MiB.
 
-    Training keeps parameters, from the end of the first step on their gradients and one momentum (SGD), and what
-    gradients need; a sum hands its gradient on, a second gradient of a tensor is added to the first. Inference keeps
-    nothing.
+    Training keeps parameters, from the end of the first step on their gradients and one momentum (SGD), and
+    what gradients need; a sum hands its gradient on, a second gradient of a tensor is added to the first.
+    Inference keeps nothing.
 
     Args:
-        wiring: what :func:`perf_assets.measuring.networks.memory.dataflow.operations` returns.
+        dataflow: what :func:`perf_assets.measuring.networks.memory.dataflow.operations` returns.
         params: parameters of the network.
         batch_size: images per step.
         stage: ``training`` or ``inference``.
         protocol: how the peaks are read.
     """
-    allocated, reserved = _simulated(_requests(wiring, params, stage, protocol), batch_size, protocol)
+    allocated, reserved = _simulated(_requests(dataflow, params, stage, protocol), batch_size, protocol)
     return float(allocated), float(reserved)
 
 
 def step_memory_curve(
-    wiring: Wiring, params: float, batch_sizes: np.ndarray, stage: str, protocol: Protocol = STEADY
+    dataflow: Dataflow, params: float, batch_sizes: np.ndarray, stage: str, protocol: Protocol = STEADY
 ) -> tuple[np.ndarray, np.ndarray]:
     """Memory handed out and memory held at many batch sizes (each at least 1), in MiB, shape (n,) each.
 
-    Powers of two up to 16 and of four from there on are simulated as by :func:`step_memory`; between two of them memory
-    is close to proportional.
+    Powers of two up to 16 and of four from there on are simulated as by :func:`step_memory`; between two of
+    them memory is close to proportional.
     """
     exponents = np.log2(batch_sizes)
     step = np.where(exponents > 4, 2, 1)
     knots = 2 ** np.union1d(np.floor(exponents / step) * step, np.ceil(exponents / step) * step).astype(int)
-    requests = _requests(wiring, params, stage, protocol)
+    requests = _requests(dataflow, params, stage, protocol)
     simulated = np.array([_simulated(requests, int(batch), protocol) for batch in knots])
     allocated, reserved = (np.interp(batch_sizes, knots, column) for column in simulated.T)
     return allocated, reserved
 
 
-def _requests(wiring: Wiring, params: float, stage: str, protocol: Protocol) -> list[_Requests]:
+def _requests(dataflow: Dataflow, params: float, stage: str, protocol: Protocol) -> list[_Requests]:
     """What is asked of the allocator, for each choice of workspaces that a library has."""
     training = stage == "training"
-    needs_workspaces = training and any(operation.workspaces for operation in wiring.operations)
+    needs_workspaces = training and any(operation.workspaces for operation in dataflow.operations)
     choices = range(len(GRADIENT_WINOGRAD_TILES) if needs_workspaces else 1)
-    return [_Requests(wiring, params, training, len(protocol.weights), choice) for choice in choices]
+    return [_Requests(dataflow, params, training, len(protocol.weights), choice) for choice in choices]
 
 
 def _simulated(requests: list[_Requests], batch_size: int, protocol: Protocol) -> np.ndarray:
@@ -87,23 +87,26 @@ class _Requests:
     A block is released when nobody refers to it any more.
     """
 
-    def __init__(self, wiring: Wiring, params: float, training: bool, steps: int, workspace: int) -> None:
+    def __init__(self, dataflow: Dataflow, params: float, training: bool, steps: int, workspace: int) -> None:
         # Block n is asked for by n and released by -n; 0 is the start of a step.
         self.events: list[int] = []
         # Elements of block n for each image, and besides.
         self.per_image, self.fixed = [0.0], [0.0]
         self.references: dict[int, int] = {}
         self.workspace = workspace
-        self.operations = wiring.operations
-        self.result = wiring.operations[-1].writes
-        self.elements = [max(elements, 1.0) for elements in wiring.elements]
-        last_use = {tensor: index for index, operation in enumerate(self.operations)
-                    for tensor in (*operation.reads, operation.writes)}  # fmt: skip
+        self.operations = dataflow.operations
+        self.result = dataflow.operations[-1].writes
+        self.elements = [max(elements, 1.0) for elements in dataflow.elements]
+        last_use = {
+            tensor: index
+            for index, operation in enumerate(self.operations)
+            for tensor in (*operation.reads, operation.writes)
+        }
         self.ends: list[list[int]] = [[] for _ in self.operations]
         for tensor, index in last_use.items():
             if tensor not in (0, self.result):
                 self.ends[index].append(tensor)
-        weights = [operation.params for operation in wiring.operations if operation.params]
+        weights = [operation.params for operation in dataflow.operations if operation.params]
         rest = params - sum(weights)
         # Parameters that no operation of the table has.
         others = [rest] if rest > 0 else []
@@ -175,7 +178,8 @@ class _Requests:
             self._let_go(self.tensors.pop(self.result))
 
     def _backward(self) -> None:
-        """Gradients of every tensor and parameter, from the result's back; what was kept is let go on the way."""
+        """Gradients of every tensor and parameter, from the result's back; what was kept is let go on the
+        way."""
         self._let_go(self.tensors.pop(self.result))
         gradients = {self.result: self._ask(self.elements[self.result])}
         for operation, kept in zip(reversed(self.operations), reversed(self.kept), strict=True):
@@ -201,7 +205,8 @@ class _Requests:
             self._let_go(gradient)
 
     def _pass_on(self, gradients: dict[int, int], tensor: int, shared: int | None) -> None:
-        """A gradient for a tensor: the shared block, or one of its own; a second one is added to the first."""
+        """A gradient for a tensor: the shared block, or one of its own; a second one is added to the
+        first."""
         if shared is None:
             block = self._ask(self.elements[tensor])
         else:

@@ -6,12 +6,13 @@ import torch
 
 from perf_assets.measuring.networks import zoo
 from perf_assets.measuring.networks.memory.allocator import MIB
-from perf_assets.measuring.networks.memory.dataflow import Wiring, operations
+from perf_assets.measuring.networks.memory.dataflow import Dataflow, operations
 from perf_assets_tests.measuring.networks.layers import arrays_of
 
 
 def _kept_by_torch_mib(network: str, input_size: int = 64, batch_size: int = 2) -> float:
-    """Distinct storages that autograd keeps in one forward pass on the CPU, without parameters and buffers."""
+    """Distinct storages that autograd keeps in one forward pass on the CPU, without parameters and
+    buffers."""
     model = zoo.build(network).train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -67,18 +68,18 @@ def test_shapes_alone_tell_what_is_joined_and_kept(network: str, sums: int, conc
     assert _kept_elements(reduced) == pytest.approx(_kept_elements(operations(whole)), rel=0.015)
 
 
-def _kept_elements(wiring: Wiring) -> float:
-    tensors = {tensor for operation in wiring.operations for tensor in operation.keeps}
-    return sum(wiring.elements[tensor] for tensor in tensors) + sum(
-        operation.extra for operation in wiring.operations
+def _kept_elements(dataflow: Dataflow) -> float:
+    tensors = {tensor for operation in dataflow.operations for tensor in operation.keeps}
+    return sum(dataflow.elements[tensor] for tensor in tensors) + sum(
+        operation.extra for operation in dataflow.operations
     )
 
 
 def test_only_dense_convolutions_of_3x3_and_stride_1_have_workspaces():
     arrays = arrays_of("mobilenet_v2")
     assert not any(operation.workspaces for operation in operations(arrays).operations)
-    wiring = operations(arrays_of("resnet18"))
-    assert sum(bool(operation.workspaces) for operation in wiring.operations) == 13
-    first = next(operation for operation in wiring.operations if operation.workspaces)
+    dataflow = operations(arrays_of("resnet18"))
+    assert sum(bool(operation.workspaces) for operation in dataflow.operations) == 13
+    first = next(operation for operation in dataflow.operations if operation.workspaces)
     # 64 → 64 channels on 16 x 16: 8 x 8 tiles of 16 points, or 4 x 4 of 36.
     assert first.workspaces == ((16 * 64 * 128, 16 * 64 * 64), (36 * 16 * 128, 36 * 64 * 64))

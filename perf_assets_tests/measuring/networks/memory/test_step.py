@@ -7,7 +7,7 @@ import pytest
 from perf_assets.analysis.predictors.features.terms_memory import memory_terms
 from perf_assets.measuring.networks import layer_costs
 from perf_assets.measuring.networks.memory.allocator import MIB
-from perf_assets.measuring.networks.memory.dataflow import Operation, Wiring, operations
+from perf_assets.measuring.networks.memory.dataflow import Dataflow, Operation, operations
 from perf_assets.measuring.networks.memory.step import STEADY, Protocol, step_memory, step_memory_curve
 from perf_assets_tests.measuring.networks.layers import arrays_of
 from perf_assets_tests.support import SAMPLES, needs_samples
@@ -26,19 +26,19 @@ def test_shapes_alone_give_the_same_peak(network: str):
 
 def test_inference_needs_less_than_training():
     arrays = arrays_of("resnet18")
-    wiring, params = operations(arrays), arrays["params"].sum()
-    training, _ = step_memory(wiring, params, 64, "training")
-    inference, _ = step_memory(wiring, params, 64, "inference")
+    dataflow, params = operations(arrays), arrays["params"].sum()
+    training, _ = step_memory(dataflow, params, 64, "training")
+    inference, _ = step_memory(dataflow, params, 64, "inference")
     assert params * 4 / MIB < inference < training / 3
 
 
 def test_curve_grows_with_the_batch_and_meets_the_simulation():
     arrays = arrays_of("squeezenet1_0")
-    wiring, params = operations(arrays), arrays["params"].sum()
-    allocated, reserved = step_memory_curve(wiring, params, np.array([8.0, 12.0, 16.0]), "training")
+    dataflow, params = operations(arrays), arrays["params"].sum()
+    allocated, reserved = step_memory_curve(dataflow, params, np.array([8.0, 12.0, 16.0]), "training")
     assert allocated[0] < allocated[1] < allocated[2]
     assert (reserved >= allocated).all()
-    assert (allocated[2], reserved[2]) == step_memory(wiring, params, 16, "training")
+    assert (allocated[2], reserved[2]) == step_memory(dataflow, params, 16, "training")
 
 
 class TestStep:
@@ -50,16 +50,17 @@ class TestStep:
         self, protocol: Protocol = STEADY, stage: str = "training", **operation
     ) -> tuple[float, float]:
         convolution = Operation("conv", (0,), 1, keeps=(0,), params=self.PARAMS, **operation)
-        return step_memory(Wiring([convolution], [MIB, 2 * MIB]), self.PARAMS, 4, stage, protocol)
+        return step_memory(Dataflow([convolution], [MIB, 2 * MIB]), self.PARAMS, 4, stage, protocol)
 
     def test_inference_holds_parameters_input_and_output(self):
         assert self._peaks(stage="inference") == (16 + 16 + 32, 64)
 
     def test_gradients_and_momenta_come_with_the_first_step(self):
-        # Parameters, input, gradients of output and parameters; the momentum follows when the output's has gone.
+        # Parameters, input, gradients of output and parameters; the momentum follows when the output's has
+        # gone.
         assert self._peaks(Protocol((1.0,), empties_cache=False)) == (16 + 16 + 32 + 16, 80)
-        # Gradients and momenta stay, and a new gradient is added to the first. The momentum sits in what was the
-        # output's block, so that the next output needs another.
+        # Gradients and momenta stay, and a new gradient is added to the first. The momentum sits in what was
+        # the output's block, so that the next output needs another.
         assert self._peaks() == (3 * 16 + 16 + 32 + 16, 80 + 32)
 
     def test_readings_are_averaged_by_weight(self):
@@ -87,8 +88,8 @@ def test_unpruned_networks_measured_on_a_device(network: str):
     measured = pd.read_csv(SAMPLES / f"predictors/tx2/memory/{network}_0.csv", sep="|")
     measured = measured[measured["passed"].astype(str) == "True"]
     batch = measured["params"].str.extract(r"'bs': (\d+)")[0].astype(float).to_numpy()
-    wiring, params = operations(arrays), float(arrays["params"].sum())
-    terms = memory_terms(wiring, params, batch, "training", "perf4sight")
+    dataflow, params = operations(arrays), float(arrays["params"].sum())
+    terms = memory_terms(dataflow, params, batch, "training", "perf4sight")
     for column, name, most in (("mem_alloc", "allocated_mib", 0.03), ("mem_reserved", "reserved_mib", 0.06)):
         errors = np.abs(terms[name] / measured[column].astype(float).to_numpy() - 1)[batch >= 8]
         assert np.median(errors) < most, column
