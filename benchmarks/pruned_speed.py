@@ -10,7 +10,7 @@ import sys
 import torch
 
 from perf_assets.analysis.comparisons.paired import compare
-from perf_assets.measuring.networks import pruning, tracing, zoo
+from perf_assets.measuring.networks import pruning_methods, tracing, zoo
 from perf_assets.measuring.profiling.timers import HostTimer
 
 
@@ -32,7 +32,7 @@ def main() -> None:
         base = zoo.build(name)
         for method in ("structured_magnitude", "random_unstructured"):
             pruned = zoo.build(name)
-            pruning.prune_model(pruned, method, 0.5)
+            pruning_methods.prune_model(pruned, method, 0.5)
             found = compare(inference(base, images), inference(pruned, images), HostTimer(), pairs=40)
             weights, peaks = [], []
             for model in (base, pruned):

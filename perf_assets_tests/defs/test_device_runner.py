@@ -94,7 +94,7 @@ def failure_of(result) -> str:
 
 
 RUNS = """
-    SELECT status, host, device, config->'engine'->>'name', config->'engine'->>'job_id'
+    SELECT status, host, coalesce(config->'spec'->>'device_label', '?'), config->'engine'->>'name', config->'engine'->>'job_id'
     FROM cleaned_runs WHERE tool = 'perf_assets' ORDER BY started_at
 """
 
@@ -121,7 +121,7 @@ def test_points_are_batched_and_the_next_job_goes_on(project, data):
 
 def test_sweep_that_cannot_be(project):
     (project / "small.toml").write_text('name = "x"\nnetworks = ["nonsense"]\nvary = "batch_size"\n')
-    assert "missing ['smallest', 'largest']" in failure_of(materialize(project, ok=False))
+    assert "key 'smallest' is missing" in failure_of(materialize(project, ok=False))
     (project / "small.toml").write_text("not toml")
     assert "name a TOML file" in failure_of(materialize(project, ok=False))
 
@@ -147,7 +147,8 @@ class TestOnSlurm:
 
     def test_launch_config_overrides_run_tags(self, project, data, on_slurm):
         materialize(project, self.TAGS, device="beta")
-        assert sql(data, "SELECT device FROM cleaned_runs") == [("beta",)]
+        label = "SELECT config->'spec'->>'device_label' FROM cleaned_runs"
+        assert sql(data, label) == [("beta",)]
 
     def test_unknown_device_and_feature(self, project, on_slurm):
         result = materialize(project, self.TAGS | {DEVICE_TAG: "abacus"}, ok=False)

@@ -9,7 +9,6 @@ import pytest
 
 from perf_assets.analysis.predictors.evaluation import leakage
 from perf_assets.analysis.predictors.evaluation.drift import drift, prediction_rows
-from perf_assets.analysis.predictors.evaluation.scores import best_threshold, folds, leaks, score_target
 from perf_assets.analysis.predictors.features.configurations import measured
 from perf_assets.analysis.predictors.features.design import design
 from perf_assets.analysis.predictors.features.shapes import NetworkTables, UnknownNetworkError
@@ -18,6 +17,7 @@ from perf_assets.analysis.predictors.fit.cost_model import PULLS, fit_cost_model
 from perf_assets.analysis.predictors.fit.forest import Forest
 from perf_assets.analysis.predictors.fit.intervals import Deviation, half_width_of
 from perf_assets.analysis.predictors.fit.novelty import level_gaps
+from perf_assets.analysis.predictors.fit.thresholds import best_threshold, folds, leaks, score_target
 from perf_assets.analysis.predictors.serve import capacity
 from perf_assets.analysis.predictors.serve.files import ArtifactError, load_fitted, save_fitted
 from perf_assets.analysis.predictors.serve.predictor_set import (

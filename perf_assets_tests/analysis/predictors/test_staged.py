@@ -12,10 +12,10 @@ from perf_assets.analysis.predictors.features.design import design
 from perf_assets.analysis.predictors.features.layers import layer_design, layer_designs
 from perf_assets.analysis.predictors.features.outliers import without_odd
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
+from perf_assets.analysis.predictors.features.targets import values_of
 from perf_assets.analysis.predictors.features.terms_staged import staged_layer_terms, staged_terms
 from perf_assets.analysis.predictors.fit.calibration import fit_predictor
 from perf_assets.analysis.predictors.fit.cost_model import Belief, relative_errors_pct
-from perf_assets.analysis.predictors.fit.target_predictor import values_of
 from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
 from perf_assets_tests.analysis.predictors import small
 

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from perf_assets.measuring.networks import pruning, tracing, zoo
+from perf_assets.measuring.networks import pruning, pruning_methods, tracing, zoo
 
 
 # One cell for each way a network is handled: plain, residual and grouped graphs, auxiliary heads, attention,
@@ -36,7 +36,7 @@ def test_pruned_model_is_verified_and_loads_back(tmp_path, base, method, ratio, 
     assert tracing.architecture_key(pruning.rebuild(spec)) == spec["architecture_key"]
     channels, _ = zoo.input_shape(base)
     assert model(torch.randn(1, channels, spec["input_size"], spec["input_size"])).isfinite().all()
-    if method in pruning.STRUCTURED_METHODS:
+    if method in pruning_methods.STRUCTURED_METHODS:
         assert spec["params"] < spec["base_params"]
         assert spec["macs"] < spec["base_macs"]
     else:
@@ -51,7 +51,7 @@ def test_structured_pruning_shrinks_and_still_trains(base, ratio):
     model = zoo.build(base)
     before = sum(p.numel() for p in model.parameters())
     size = zoo.smallest_input(base)
-    pruning.prune_model(model, "structured_random", ratio, input_size=size)
+    pruning_methods.prune_model(model, "structured_random", ratio, input_size=size)
     assert sum(p.numel() for p in model.parameters()) < before
     assert not model.training
     outputs = model(torch.randn(2, 3, size, size))
@@ -60,10 +60,10 @@ def test_structured_pruning_shrinks_and_still_trains(base, ratio):
     assert outputs.shape == (2, 1000)
 
 
-@pytest.mark.parametrize("method", pruning.UNSTRUCTURED_METHODS)
+@pytest.mark.parametrize("method", pruning_methods.UNSTRUCTURED_METHODS)
 def test_zeroed_weights_are_permanent(method):
     model = zoo.build("lenet5")
-    assert pruning.prune_model(model, method, 0.5) == "torch_prune"
+    assert pruning_methods.prune_model(model, method, 0.5) == "torch_prune"
     weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
     zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
     assert zeros == pytest.approx(0.5, abs=0.02)
@@ -73,7 +73,9 @@ def test_zeroed_weights_are_permanent(method):
 def test_same_seed_same_network_and_zero_ratio_changes_nothing():
     def pruned(seed, ratio):
         model = zoo.build("lenet5")
-        pruning.prune_model(model, "structured_random", ratio, seed=seed, input_size=32, in_channels=1)
+        pruning_methods.prune_model(
+            model, "structured_random", ratio, seed=seed, input_size=32, in_channels=1
+        )
         return list(model.parameters())
 
     first, again, other = pruned(1, 0.5), pruned(1, 0.5), pruned(2, 0.5)
@@ -94,7 +96,7 @@ def test_chains_remove_only_what_nobody_else_sees():
                 layer.bias[::2] = 0
     images = torch.randn(2, 3, 64, 64)
     before = block(torch.ones(1, block[0].in_channels, 8, 8))
-    pruning.prune_chains(torch.nn.Sequential(block), 0.5, random=False)
+    pruning_methods.prune_chains(torch.nn.Sequential(block), 0.5, random=False)
     assert block[0].out_channels == block[3].groups == before.shape[1] // 2
     assert torch.allclose(block(torch.ones(1, block[0].in_channels, 8, 8)), before, atol=1e-6)
     assert model(images).shape == (2, 1000)

@@ -20,8 +20,9 @@ from perf_assets.analysis.predictors.features.design import Design, design
 from perf_assets.analysis.predictors.features.layers import layer_designs
 from perf_assets.analysis.predictors.features.outliers import odd_values, without_odd
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
+from perf_assets.analysis.predictors.features.targets import values_of
 from perf_assets.analysis.predictors.fit.calibration import fit_predictor
-from perf_assets.analysis.predictors.fit.target_predictor import OURS, values_of
+from perf_assets.analysis.predictors.fit.target_predictor import OURS
 from perf_assets.analysis.predictors.serve.predictor_set import ANY_DEVICE, domains, rows_of
 
 SHUFFLED_FACTOR = 1.5

@@ -18,10 +18,12 @@ import pandas as pd
 from perf_assets.analysis.predictors.evaluation.baselines import baselines_of
 from perf_assets.analysis.predictors.features.configurations import MEASURES
 from perf_assets.analysis.predictors.features.design import Design
+from perf_assets.analysis.predictors.features.targets import snapshot_of, values_of
 from perf_assets.analysis.predictors.fit.calibration import fit_predictor
 from perf_assets.analysis.predictors.fit.cost_model import relative_errors_pct
 from perf_assets.analysis.predictors.fit.forest import SEED
-from perf_assets.analysis.predictors.fit.target_predictor import OURS, Fitted, snapshot_of, values_of
+from perf_assets.analysis.predictors.fit.target_predictor import OURS, Fitted
+from perf_assets.analysis.predictors.fit.thresholds import best_threshold
 
 CONFIG_NETWORK = "resnet50"
 CONFIG_LEVELS_PCT = (0, 30, 50, 70, 90)
@@ -289,17 +291,6 @@ def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[
             for group, part in groups
         ]
     return rows
-
-
-def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
-    """The threshold above which calling rows positive errs least often; between two scores."""
-    order = np.argsort(scores)
-    values, truth = scores[order], positive[order]
-    # Errors if everything from position i on is called positive.
-    errors = np.concatenate([[0], np.cumsum(truth)]) + np.concatenate([np.cumsum((~truth)[::-1])[::-1], [0]])
-    edges = np.concatenate([[values[0] * 0.5], np.sqrt(values[:-1] * values[1:]), [values[-1] * 2]])
-    best = np.flatnonzero(errors == errors.min())
-    return float(edges[best[len(best) // 2]])
 
 
 def shuffled_target_score(design: Design, target: str, *, fit: Fit = fit_predictor) -> tuple[float, float]:

@@ -21,8 +21,8 @@ from perf_assets.analysis.predictors.features.configurations import (
     measure_of,
 )
 from perf_assets.analysis.predictors.features.design import Design
+from perf_assets.analysis.predictors.features.targets import expected_costs, values_of, with_times
 from perf_assets.analysis.predictors.fit.novelty import network_names
-from perf_assets.analysis.predictors.fit.target_predictor import expected_costs, values_of, with_times
 
 ODD_FACTOR = 100.0
 """How many times more or less than the others of its network a value may be, measured in what it should cost.

@@ -11,6 +11,12 @@ import pandas as pd
 
 from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, family_of, measure_of
 from perf_assets.analysis.predictors.features.design import Design
+from perf_assets.analysis.predictors.features.targets import (
+    expected_costs,
+    snapshot_of,
+    values_of,
+    with_times,
+)
 from perf_assets.analysis.predictors.fit.cost_model import (
     BELIEFS,
     BELOW_CAP,
@@ -36,13 +42,7 @@ from perf_assets.analysis.predictors.fit.novelty import (
     places,
 )
 from perf_assets.analysis.predictors.fit.scope import Known, unseen_share
-from perf_assets.analysis.predictors.fit.target_predictor import (
-    Fitted,
-    expected_costs,
-    snapshot_of,
-    values_of,
-    with_times,
-)
+from perf_assets.analysis.predictors.fit.target_predictor import Fitted
 
 CALIBRATION_TREES = 20
 CALIBRATION_ROWS = 2000

@@ -17,9 +17,10 @@ from perf_assets.analysis.predictors.features.design import Design, design
 from perf_assets.analysis.predictors.features.layers import layer_designs
 from perf_assets.analysis.predictors.features.outliers import without_odd
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
+from perf_assets.analysis.predictors.features.targets import values_of
 from perf_assets.analysis.predictors.fit.calibration import fit_predictor
 from perf_assets.analysis.predictors.fit.novelty import WITHIN_DEVICE
-from perf_assets.analysis.predictors.fit.target_predictor import Fitted, values_of
+from perf_assets.analysis.predictors.fit.target_predictor import Fitted
 from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
 from perf_assets.schema.device_catalog import DEVICES_FILE, devices
 
