@@ -24,7 +24,8 @@ test: $(VENV)/ready
 
 ui: $(VENV)/ready
 	@# A fresh instance must be set up by one process, before the UI and the daemon open it at once.
-	@source $(BIN)/activate && dagster instance info >/dev/null && dagster dev
+	@source $(BIN)/activate && python -c 'import dagster as dg; dg.DagsterInstance.from_config(".").dispose()' \
+	  && exec dagster dev $(if $(PORT),--port $(PORT))
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -24,8 +24,10 @@ from perf_assets.store.database import (
     MEMORY_LIMIT,
     SQL_FOLDER,
     STORAGE_VERSION,
+    NoDatabaseError,
     create_tables,
     has_current_schema,
+    open_readonly,
 )
 from perf_assets.store.parts import part_file
 from perf_assets.workspace.locks import exclusive
@@ -70,12 +72,11 @@ def publish(paths: DataPaths, contents: Contents, *, from_scratch: bool = False)
     state = _State(_sha256([contents.source_files]), _sha256(_computed_files(paths)), names.sha256)
     partial = _partial(paths)
     held: dict[tuple[str, int], bool] = {}
+    if not from_scratch and _published_state(paths) == state:
+        return Publication(changed=False)
     if not from_scratch and _copy_aside(paths.database, partial):
         with _open(partial, paths) as connection:
             published = _State.read(connection)
-            if published == state:
-                _remove(partial)
-                return Publication(changed=False)
             if published is not None and published.catalog_sha256 == names.sha256:
                 rows = connection.execute(
                     "SELECT file_id, batch, is_linked FROM publication.loaded"
@@ -168,6 +169,17 @@ class _State:
             "UPDATE publication.state SET files_sha256 = ?, computed_sha256 = ?, catalog_sha256 = ?",
             [self.files_sha256, self.computed_sha256, self.catalog_sha256],
         )
+
+
+def _published_state(paths: DataPaths) -> _State | None:
+    """What the published database was made of; None where there is none, or where somebody writes to it."""
+    import duckdb
+
+    try:
+        with open_readonly(paths.database) as connection:
+            return _State.read(connection)
+    except (NoDatabaseError, duckdb.Error):
+        return None
 
 
 def _sha256(files: list[Path]) -> str:

@@ -70,9 +70,7 @@ def test_demo(project, data):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lenet5" in done.stdout
-    measured = (
-        "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device = 'cpu' AND status = 'ok'"
-    )
+    measured = "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device_kind = 'cpu' AND status = 'ok'"
     assert sql(data, measured) == [(1,)]
 
 
@@ -98,6 +96,29 @@ def test_perf_assets_commands(project, data, tmp_path):
     assert run(project, "perf-assets", "sql", "--csv", query).stdout.split() == ["n", "14"]
     assert run(project, "perf-assets", "rebuild").returncode == 0
     assert run(project, "perf-assets", "sql", "--csv", query).stdout.split() == ["n", "14"]
+
+
+def test_sql_as_csv_is_never_cut(project):
+    run(project, "perf-assets", "ingest")
+    printed = run(project, "perf-assets", "sql", "--csv", "SELECT i FROM range(1000) AS t(i)").stdout
+    assert printed.split() == ["i", *map(str, range(1000))]
+    shown = run(project, "perf-assets", "sql", "SELECT i FROM range(1000) AS t(i)")
+    assert "the first 50 rows" in shown.stderr
+
+
+def test_sql_may_begin_with_a_comment(project):
+    run(project, "perf-assets", "ingest")
+    query = "-- what became of my files, and why = ?\nSELECT count(*) AS n FROM source_files"
+    assert run(project, "perf-assets", "sql", "--csv", query).stdout.split() == ["n", "4"]
+
+
+def test_fit_on_too_few_runs_says_what_is_missing(project, data):
+    shutil.copytree(EXAMPLES / "profiles", data.drops / "profiles")
+    run(project, "perf-assets", "ingest")
+    done = run(project, "perf-assets", "fit")
+    assert done.returncode == 1
+    assert "xavier (perf4sight), training, latency:" in done.stderr
+    assert "20 are needed" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -186,13 +207,17 @@ def test_run_launched_from_the_ui(project, data, monkeypatch):
     assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(4,)]
 
 
-def test_a_file_dropped_while_dagster_dev_runs_is_in_sql_within_a_minute(project, data):
+def test_a_file_dropped_while_make_ui_runs_is_in_sql_within_a_minute(project, data):
+    """On a machine as a newcomer has it: no DAGSTER_HOME, no instance yet."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PERF_ASSETS_SETTLE_S": "1"}
+    environment.pop("DAGSTER_HOME", None)
+    venv = BIN.parent
+    make = ["make", "-f", str(ROOT / "Makefile"), "-o", f"{venv}/ready", f"VENV={venv}", "PORT=0", "ui"]
     with (project / "dev.log").open("w") as log:
         # Started by a shell in the background, this process ignores SIGINT; Dagster would then ignore SIGTERM
         # too.
         dev = subprocess.Popen(
-            ["env", "--default-signal=INT", str(BIN / "dagster"), "dev", "--port", "0"],
+            ["env", "--default-signal=INT", *make],
             cwd=project,
             env=environment,
             stdout=log,

@@ -62,7 +62,7 @@ def read_measurements(paths: DataPaths) -> Measurements:
     from perf_assets.analysis.predictors.features import configurations, shapes
 
     with open_readonly(paths.database) as connection:
-        runs, shapes, layers, pruned = (
+        runs, layer_tables, layers, pruned = (
             connection.execute(sql).df()
             for sql in (
                 configurations.RUNS_QUERY,
@@ -71,7 +71,7 @@ def read_measurements(paths: DataPaths) -> Measurements:
                 shapes.PRUNED_MODELS_QUERY,
             )
         )
-    tables = shapes.NetworkTables(shapes, paths.predictors / "shapes", pruned=pruned)
+    tables = shapes.NetworkTables(layer_tables, paths.predictors / "shapes", pruned=pruned)
     return Measurements(configurations.measured(runs), layers, tables)
 
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import Field
 
+from perf_assets.measuring.profiling.settings import Settings
 from perf_assets.workspace.statistics import autocorrelation, median_interval
-from perf_assets.workspace.validation import StrictModel
 
 
 @dataclass(frozen=True)
@@ -50,25 +49,6 @@ class Timer(Protocol):
 
     def time_block(self, step: Callable[[], object], steps: int) -> Block:
         """Run ``step`` that many times and wait for the device to finish."""
-
-
-class Settings(StrictModel):
-    """Limits of the protocol; times are wall time of what is measured."""
-
-    min_blocks: int = Field(default=20, ge=1)
-    max_blocks: int = Field(default=640, ge=1)
-    min_time_s: float = Field(default=0.5, ge=0)
-    max_time_s: float = Field(default=10.0, gt=0)
-    warmup_max_s: float = Field(default=5.0, ge=0)
-    steady_blocks: int = Field(default=3, ge=1)
-    steady_tolerance: float = Field(default=0.10, gt=0)
-    timer_share: float = Field(
-        default=0.001, gt=0, description="largest share of a block for reading the clock"
-    )
-    target_width: float = Field(
-        default=0.005, gt=0, description="stop once half the interval is below this share"
-    )
-    confidence: float = Field(default=0.95, gt=0, lt=1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from perf_assets.measuring.profiling.protocol import Settings
+from perf_assets.measuring.profiling.settings import Settings
 from perf_assets.schema.device_catalog import catalog
 from perf_assets.schema.vocabularies import ALGORITHMS, STAGES
 from perf_assets.workspace.validation import StrictModel, one_of, read_json, validated

@@ -171,6 +171,8 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
     else:
         runs_on = torch_device_of(place.device) or (sweep.devices[0] if sweep.devices else "cpu")
         source = "this machine"
+    if problem := label_problem(runs_on, place.device):
+        raise InvalidInputError(f"{source}: [devices.{place.device}] torch_device: {problem}")
     devices = sweep.devices or (runs_on,)
     for device in devices:
         kinds = device.partition(":")[0], runs_on.partition(":")[0]
@@ -181,8 +183,6 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
                 f"{runs_on!r}"
                 f" ({source}); leave 'devices' out of the sweep, or choose another device"
             )
-    if problem := label_problem(runs_on, place.device):
-        raise InvalidInputError(f"{source}: [devices.{place.device}] torch_device: {problem}")
     update = {
         "devices": devices,
         "options": {"device_label": place.device, **sweep.options},

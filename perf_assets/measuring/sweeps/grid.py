@@ -34,7 +34,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from perf_assets.measuring.networks.names import pruned_model_name
@@ -109,6 +108,8 @@ def parse_sweep(fields: Mapping[str, Any], where: str = "sweep") -> Sweep:
 
 def sizes(sweep: Sweep, sweep_stage: str) -> list[int]:
     """Sizes of a stage, ascending: batch sizes by equal factors, input sizes by equal steps."""
+    import numpy as np
+
     one_of("stage of a sweep", sweep_stage, tuple(SWEEP_STAGES))
     count = SWEEP_STAGES[sweep_stage]
     if count == 1:

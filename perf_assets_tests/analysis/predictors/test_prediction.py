@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from perf_assets.analysis.predictors import pipeline as prediction
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
-from perf_assets.cli import cli
+from perf_assets.cli.app import cli
 from perf_assets.intake.pipeline import ingest, rebuild
 from perf_assets_tests.analysis.predictors import small
 from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples, sql

@@ -1,0 +1,152 @@
+"""Specs, sweeps, site files and launch configs that cannot be: one line with file, key and cure, and nothing starts."""
+
+import json
+import tomllib
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from perf_assets.cli.app import cli
+from perf_assets.defs.build import build_defs
+
+SPEC = {"network": "lenet5", "batch_size": 4, "passes": ["latency"]}
+SWEEP = """
+name = "small"
+networks = ["lenet5"]
+vary = "batch_size"
+smallest = 2
+largest = 4
+"""
+SITE = """
+[defaults]
+gres = ""
+[devices.alpha]
+constraint = "alpha"
+"""
+
+WRONG_SPECS = {
+    "typo": ({"netwrok": "lenet5"}, "'netwrok'", "did you mean 'network'"),
+    "missing": ({"network": None}, "'network'", "valid string"),
+    "zero batch": ({"batch_size": 0}, "'batch_size'", "greater than or equal to 1"),
+    "text for a number": ({"batch_size": "8"}, "'batch_size'", "valid integer"),
+    "truth for a number": ({"batch_size": True}, "'batch_size'", "valid integer"),
+    "unknown stage": ({"stage": "test"}, "'test'", "use one of inference, training"),
+    "unknown precision": ({"precision": "fp8"}, "'fp8'", "use one of float32"),
+    "unknown algorithm": ({"algorithm": "winogard"}, "'winogard'", "did you mean 'winograd'"),
+    "unknown pass": ({"passes": ["speed"]}, "'speed'", "use one of latency"),
+    "protocol typo": ({"protocol": {"max_blcks": 3}}, "'protocol.max_blcks'", "did you mean 'max_blocks'"),
+    "no device of torch": ({"device": "xpu"}, "'device'", "match pattern"),
+    "ratio of two": ({"pruning_ratio": 2.0}, "'pruning_ratio'", "less than 1"),
+    "cpu under a gpu's name": ({"device_label": "h100"}, "device_label 'h100'", "use device 'cuda'"),
+    "gpu under a cpu's name": ({"device": "cuda", "device_label": "xeon-gold-6248"}, "device_label", "'cpu'"),
+}
+WRONG_SWEEPS = {
+    "not TOML": ("name = ", "not TOML", "sweeps/demo.toml"),
+    "typo": (SWEEP + "smalest = 3", "'smalest'", "did you mean 'smallest'"),
+    "missing": (SWEEP.replace("largest = 4", ""), "'largest' is missing", "add it"),
+    "swapped": (SWEEP.replace("smallest = 2", "smallest = 9"), "smallest 9 is above largest 4", "swap them"),
+    "path for a name": (SWEEP.replace('"small"', '"../small"'), "'name'", "match pattern"),
+    "no networks": (SWEEP.replace('["lenet5"]', "[]"), "'networks'", "at least 1"),
+    "vary depth": (SWEEP.replace('"batch_size"', '"depth"'), "'vary'", "'batch_size' or 'input_size'"),
+    "unknown algorithm": (SWEEP + 'algorithms = ["magic"]', "'magic'", "use one of guess"),
+    "option typo": (SWEEP + "[options]\npases = []", "'pases'", "did you mean 'passes'"),
+    "budget typo": (SWEEP + "[budget]\npoint = 3", "'budget.point'", "did you mean 'points'"),
+    "pruning without ratio": (SWEEP + '[[pruning]]\nmethod = "x"', "'pruning.0.ratio' is missing", "add it"),
+    "gpu on this processor": (SWEEP + 'devices = ["cuda"]', "devices 'cuda' on 'cpu'", "leave 'devices' out"),
+}
+WRONG_SITES = {
+    "not TOML": ("[devices", "not TOML", "cluster.example.toml"),
+    "typo": (SITE + "partiton = 1", "'devices.alpha.partiton'", "did you mean 'partition'"),
+    "no devices": ("[defaults]\n", "'devices' is missing", "add it"),
+    "text for minutes": (SITE + 'time_minutes = "1h"', "'devices.alpha.time_minutes'", "valid integer"),
+    "unknown device": (SITE.replace("alpha", "beta"), "no device 'alpha'", "add a table [devices.alpha]"),
+    "processor under a gpu's name": (
+        SITE.replace("alpha", "h100") + 'torch_device = "cpu"',
+        "[devices.h100] torch_device",
+        "use device 'cuda'",
+    ),
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PERF_ASSETS_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "drops").mkdir(parents=True)
+    (tmp_path / "sweep.toml").write_text(SWEEP)
+    return tmp_path
+
+
+def refused(project, *arguments: str) -> str:
+    """The one line that a refused command ends with; nothing was measured."""
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 1
+    assert not list((project / "data").rglob("*.jsonl"))
+    assert not list((project / "data").rglob("output.txt")), "a job was started"
+    (line,) = result.output.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize("name", WRONG_SPECS)
+def test_wrong_spec(project, name):
+    change, problem, cure = WRONG_SPECS[name]
+    (project / "spec.json").write_text(json.dumps(SPEC | change))
+    line = refused(project, "profile", "spec.json")
+    assert "spec.json" in line
+    assert problem in line
+    assert cure in line
+
+
+@pytest.mark.parametrize("name", WRONG_SWEEPS)
+def test_wrong_sweep(project, name):
+    text, problem, cure = WRONG_SWEEPS[name]
+    (project / "sweep.toml").write_text(text)
+    line = refused(project, "sweep", "sweep.toml")
+    assert problem in line
+    assert cure in line
+
+
+@pytest.mark.parametrize("name", WRONG_SITES)
+def test_wrong_site_file(project, name):
+    text, problem, cure = WRONG_SITES[name]
+    (project / "cluster.toml").write_text(text)
+    (device,) = (tomllib.loads(text).get("devices", {}) if "not TOML" not in problem else {}) or ["alpha"]
+    device = "alpha" if "unknown" in name else device
+    line = refused(project, "sweep", "sweep.toml", "--executor", "slurm", "--device", device)
+    assert "cluster.toml" in line
+    assert problem in line
+    assert cure in line
+
+
+def test_a_gpu_name_with_a_sweep_that_says_cpu(project):
+    (project / "sweep.toml").write_text(SWEEP + 'devices = ["cpu"]')
+    assert "'cpu' on 'h100'" in refused(project, "sweep", "sweep.toml", "--device", "h100")
+
+
+def test_unknown_stage_and_executor(project):
+    assert "use one of sanity, quick, full" in refused(project, "sweep", "sweep.toml", "--stage", "huge")
+    assert "use local or slurm" in refused(project, "sweep", "sweep.toml", "--executor", "cloud")
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"sweep": "absent.toml"}, "name a TOML file like sweeps/demo.toml"),
+        ({"sweep": "sweep.toml", "stage": "huge"}, "use one of sanity, quick, full"),
+        ({"sweep": "sweep.toml", "executor": "cloud"}, "use local or slurm"),
+        ({"sweep": "cpu.toml", "device": "l40s"}, "leave 'devices' out"),
+    ],
+)
+def test_wrong_launch_config(project, config, problem):
+    (project / "cpu.toml").write_text(SWEEP + 'devices = ["cpu"]')
+    job = build_defs().resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        run_config={"ops": {"device_profiles": {"config": config}}},
+        asset_selection=[dg.AssetKey("device_profiles")],
+        instance=dg.DagsterInstance.ephemeral(),
+        raise_on_error=False,
+    )
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    assert problem in str(event.step_failure_data.user_failure_data) + str(event.step_failure_data.error)
+    assert not list((project / "data").rglob("output.txt"))
