@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: demo test ui check fix docs clean bench-predictors
+.PHONY: demo test ui check fix docs clean test-bare test-node bench-predictors bench-materialize
 .DEFAULT_GOAL := demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -39,8 +39,30 @@ fix: $(VENV)/ready
 docs: $(VENV)/ready
 	$(BIN)/perf-assets tables > docs/tables.md
 
+# The light installs, each in a virtual environment of its own.
+test-bare:
+	rm -rf .venv-bare && $(PYTHON) -m venv .venv-bare
+	.venv-bare/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements/bare.txt
+	.venv-bare/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && mkdir "$$data/drops" && cp -r data/drops/examples "$$data/drops" \
+	  && export PERF_ASSETS_DATA=$$data PERF_ASSETS_SETTLE_S=0 && { .venv-bare/bin/perf-assets ingest >/dev/null; [ $$? = 3 ]; } \
+	  && .venv-bare/bin/perf-assets sql "SELECT tool, count(*) AS runs FROM cleaned_runs GROUP BY ALL ORDER BY ALL" \
+	  && ! .venv-bare/bin/perf-assets status
+	rm -rf .venv-bare
+
+test-node:
+	rm -rf .venv-node && $(PYTHON) -m venv .venv-node
+	.venv-node/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements/node.txt
+	.venv-node/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT \
+	  && .venv-node/bin/python -m perf_assets.measuring.sweeps --sweep sweeps/demo.toml --stage sanity --out "$$out"
+	rm -rf .venv-node
+
 clean:
 	rm -rf $(VENV)
+
+bench-materialize: $(VENV)/ready
+	$(BIN)/python -m benchmarks.materialize
 
 bench-predictors: $(VENV)/ready
 	$(BIN)/python -m benchmarks.predictors $(SAMPLES_FOLDER)

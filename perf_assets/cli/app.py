@@ -35,3 +35,10 @@ def main() -> None:
         cli()
     except (NoDataFolderError, SettingError) as error:
         raise SystemExit(f"perf-assets: {error}") from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("perf_assets"):
+            raise
+        cure = "install the whole package, or requirements/node.txt on a node"
+        raise SystemExit(
+            f"perf-assets: this command needs {error.name}, which is not installed: {cure}"
+        ) from None

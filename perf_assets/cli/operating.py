@@ -14,12 +14,7 @@ from perf_assets.workspace.paths import data_paths
 @click.option("--recent", default=10, show_default=True, help="Runs to show.")
 def status(recent: int) -> None:
     """What runs, waits and failed, on which device; sweeps with the time they have left."""
-    try:
-        import dagster as dg
-    except ImportError:
-        raise click.ClickException(
-            "status needs Dagster: install the whole package, 'pip install perf-assets'"
-        ) from None
+    import dagster as dg
 
     from perf_assets.defs.status import status as library
 

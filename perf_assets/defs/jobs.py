@@ -11,6 +11,13 @@ ingest_job = dg.define_asset_job(
 )
 
 
+predictors_job = dg.define_asset_job(
+    "fit_predictors",
+    selection=dg.AssetSelection.groups("predictors"),
+    description="Fit all predictors to the published runs, score them, and predict every measured network.",
+)
+
+
 def _sweep_job(stage: str, description: str):  # Dagster does not export the type
     return dg.define_asset_job(
         f"{stage}_sweep",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from perf_assets.defs.jobs import full_sweep, ingest_job, quick_sweep
+from perf_assets.defs.jobs import full_sweep, ingest_job, predictors_job, quick_sweep
 
 nightly_ingest = dg.ScheduleDefinition(
     name="nightly_ingest",
@@ -10,6 +10,14 @@ nightly_ingest = dg.ScheduleDefinition(
     cron_schedule="0 2 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Takes in whatever the sensor left: drops that failed once, or were still being written.",
+)
+
+nightly_predictors = dg.ScheduleDefinition(
+    name="nightly_predictors",
+    job=predictors_job,
+    cron_schedule="0 5 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Fits the predictors to what the night brought, and checks the earlier predictions against it.",
 )
 
 # These measure: switch them on where the machine is quiet at night.

@@ -8,11 +8,13 @@ every known network on every measured device        ->  table predictions
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.store.database import open_readonly
 from perf_assets.store.publish import publish_computed
+from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 
 if TYPE_CHECKING:
@@ -77,16 +79,19 @@ def read_measurements(paths: DataPaths) -> Measurements:
 
 def fit(paths: DataPaths, asset: str, measurements: Measurements | None = None) -> list[dict[str, Any]]:
     """Fit, score and save the predictors of one asset of :data:`TARGETS`; returns their scores."""
+    from perf_assets.analysis.predictors.serve.files import replace_fitted
     from perf_assets.analysis.predictors.serve.predictor_set import fit_targets
 
     seen = measurements or read_measurements(paths)
     targets = TARGETS[asset]
-    # What was fitted on runs that are gone must not answer any more.
-    for file in paths.predictors.glob("*.json"):
-        if file.name.split("-")[0] in targets:
-            file.unlink()
-            file.with_suffix(".npz").unlink(missing_ok=True)
-    return fit_targets(seen.runs, seen.tables, targets, paths.predictors, seen.layers)
+    with exclusive(paths.predictors / "fit.lock"):
+        # Aside: until all are fitted the earlier ones go on answering.
+        aside = paths.predictors / "fitting"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        scores = fit_targets(seen.runs, seen.tables, targets, aside, seen.layers)
+        replace_fitted(aside, paths.predictors, targets)
+    return scores
 
 
 def publish_scores(paths: DataPaths) -> list[dict[str, Any]]:
@@ -138,6 +143,13 @@ def publish_predictions(paths: DataPaths, measurements: Measurements | None = No
     rows = prediction_rows(paths.predictors, seen.runs, seen.tables)
     publish_computed(paths, {"predictions": rows})
     return checked
+
+
+def predictions_hold(drift: Mapping[str, float]) -> bool:
+    """Whether earlier predictions still hold for what was measured since; see ``evaluation.drift.holds``."""
+    from perf_assets.analysis.predictors.evaluation.drift import holds
+
+    return holds(drift)
 
 
 def fit_all(paths: DataPaths) -> list[dict[str, Any]]:

@@ -60,11 +60,25 @@ def predictor_scores(data_folder: DataFolder) -> dg.MaterializeResult:
         "dagster/column_schema": column_schema(schema.PREDICTIONS),
         "dagster/table_name": "perf.predictions",
     },
+    check_specs=[
+        dg.AssetCheckSpec(
+            "predictions_hold",
+            asset="predictions",
+            description="Of runs measured since, about nine in ten lie inside the intervals predicted for them.",
+        )
+    ],
 )
 def predictions(data_folder: DataFolder) -> dg.MaterializeResult:
     """Predict every measured network on its devices; compare earlier predictions with runs measured since."""
     drift = prediction.publish_predictions(data_folder.paths())
-    return dg.MaterializeResult(metadata={f"drift_{name}": value for name, value in drift.items()})
+    metadata = {f"drift_{name}": value for name, value in drift.items()}
+    check = dg.AssetCheckResult(
+        check_name="predictions_hold",
+        passed=prediction.predictions_hold(drift),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+    )
+    return dg.MaterializeResult(metadata=metadata, check_results=[check])
 
 
 def predictor_checks() -> list[dg.AssetChecksDefinition]:

@@ -477,3 +477,17 @@ class TestNodeWithoutDagsterAndDuckdb:
         assert done.returncode == 0, done.stderr
         (log,) = (tmp_path / "out").glob("*.jsonl")
         assert json.loads(log.read_text().splitlines()[-1])["status"] == "ok"
+
+    def test_a_whole_sweep_runs(self, python, tmp_path):
+        """With a budget, so that the choice of sizes is made there too; nothing that is absent is imported."""
+        sweep = tmp_path / "sweep.toml"
+        sweep.write_text(
+            'name = "node"\nnetworks = ["lenet5"]\nvary = "batch_size"\nsmallest = 1\nlargest = 6\n'
+            '[budget]\npoints = 4\n[options]\npasses = ["latency", "memory"]\n'
+            "[options.protocol]\nmax_time_s = 0.1\nwarmup_max_s = 0.1\nmin_time_s = 0.05\n"
+        )
+        for stage, points in (("sanity", 1), ("full", 4)):
+            command = ["-m", "perf_assets.measuring.sweeps", "--sweep", str(sweep), "--stage", stage]
+            done = self.run(python, *command, "--out", str(tmp_path / "out"))
+            assert done.returncode == 0, done.stderr
+            assert len(list((tmp_path / "out").glob("*.jsonl"))) == points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,23 @@ def drift(earlier: pd.DataFrame, measured: pd.DataFrame) -> dict[str, float]:
         "median_ape": float(np.median(all_errors)),
         "coverage": float(all_inside.mean() * 100),
     }
+
+
+PROMISED_COVERAGE = 0.9
+UNLIKELY = 0.01
+"""Fewer hits than intervals that keep their promise would have in one case of so many are called drift."""
+
+
+def holds(drifted: Mapping[str, float]) -> bool:
+    """Whether intervals of 90 % still cover what was measured since: too few hits are not chance.
+
+    Args:
+        drifted: what :func:`drift` returns.
+    """
+    from scipy.special import bdtr
+
+    compared = int(drifted["compared"])
+    if not compared:
+        return True
+    inside = round(drifted["coverage"] / 100 * compared)
+    return float(bdtr(inside, compared, PROMISED_COVERAGE)) >= UNLIKELY

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from perf_assets.analysis.predictors.fit.intervals import Deviation
 from perf_assets.analysis.predictors.fit.scope import Known
 from perf_assets.analysis.predictors.fit.target_predictor import Fitted
 
-FORMAT = 4
+FORMAT = 5
 _TIME = "time_"
 """Prefix of the arrays of a predictor inside another."""
 _DEVIATION = ("half_width", "spread_factor", "offset", "local", "noise", "length", "gap")
@@ -36,7 +37,9 @@ class ArtifactError(ValueError):
 
 
 def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, Any]] | None = None) -> Path:
-    """Write ``<name>.json`` and ``<name>.npz``; each appears in one rename, the JSON file last.
+    """Write ``<name>.json`` and the arrays that it names; each appears in one rename, the JSON file last.
+
+    The arrays' file has their hash in its name, so whoever reads the JSON file finds the arrays it was written with.
 
     Returns:
         The JSON file.
@@ -50,10 +53,10 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
         **values,
         "versions": {library: version(library) for library in _LIBRARIES},
         "scores": scores or [],
-        "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "arrays_sha256": (arrays_sha256 := hashlib.sha256(buffer.getvalue()).hexdigest()),
     }
     content["sha256"] = _digest(content)
-    _replace(folder / f"{name}.npz", buffer.getvalue())
+    _replace(_arrays_file(folder / f"{name}.json", arrays_sha256), buffer.getvalue())
     _replace(folder / f"{name}.json", json.dumps(content, indent=1).encode())
     return folder / f"{name}.json"
 
@@ -69,7 +72,6 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
     """
     try:
         content = json.loads(file.read_text())
-        packed = file.with_suffix(".npz").read_bytes()
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: {error}; fit the predictors again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -79,14 +81,51 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
         )
     if _digest(content) != content.get("sha256"):
         raise ArtifactError(f"{file} was changed since it was written; fit the predictors again")
+    arrays_file = _arrays_file(file, content["arrays_sha256"])
+    try:
+        packed = arrays_file.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{arrays_file}: {error.strerror}; fit the predictors again") from error
     if hashlib.sha256(packed).hexdigest() != content["arrays_sha256"]:
-        raise ArtifactError(f"{file.with_suffix('.npz')} is not what {file.name} was written with")
+        raise ArtifactError(
+            f"{arrays_file} is not what {file.name} was written with; fit the predictors again"
+        )
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {key: loaded[key] for key in loaded.files}
     fitted = _fitted(content, arrays)
     if len(fitted.model.names) != len(fitted.model.coefficients):
         raise ArtifactError(f"{file}: names and arrays do not agree")
     return fitted, content
+
+
+def replace_fitted(fitted: Path, folder: Path, targets: Collection[str]) -> None:
+    """Let the predictors of some targets that lie in ``fitted`` take the place of those in ``folder``.
+
+    A reader sees for each predictor the old one or the new one, whole. What was fitted on runs that are gone goes.
+    """
+    new = {file.name for file in fitted.glob("*.json")}
+    for arrays in fitted.glob("*.npz"):
+        os.replace(arrays, folder / arrays.name)
+    for name in sorted(new):
+        os.replace(fitted / name, folder / name)
+    for file in folder.glob("*.json"):
+        if file.name.split("-")[0] in targets and file.name not in new:
+            file.unlink()
+    named = {_arrays_of(file) for file in folder.glob("*.json")}
+    for arrays in folder.glob("*.npz"):
+        if arrays.name not in named:
+            arrays.unlink()
+
+
+def _arrays_file(file: Path, arrays_sha256: str) -> Path:
+    return file.with_name(f"{file.stem}.{arrays_sha256[:16]}.npz")
+
+
+def _arrays_of(file: Path) -> str:
+    try:
+        return _arrays_file(file, str(json.loads(file.read_text())["arrays_sha256"])).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _state(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from perf_assets.analysis.predictors.evaluation import leakage
-from perf_assets.analysis.predictors.evaluation.drift import drift, prediction_rows
+from perf_assets.analysis.predictors.evaluation.drift import drift, holds, prediction_rows
 from perf_assets.analysis.predictors.evaluation.scores import folds, leaks, score_target
 from perf_assets.analysis.predictors.features.configurations import measured
 from perf_assets.analysis.predictors.fit.calibration import fit_predictor
@@ -114,3 +114,13 @@ def test_a_held_out_device_is_predicted_from_the_others(several_devices_rows):
 def test_too_few_rows_give_no_scores(rows):
     assert score_target(rows.rows(np.arange(5)), "latency", "tx2") == []
     assert relative_errors_pct(np.array([110.0]), np.array([100.0]))[0] == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("compared", "coverage_pct", "expected"),
+    [(0, None, True), (10, 90.0, True), (10, 50.0, False), (200, 84.0, False)],
+)
+def test_too_few_hits_of_the_intervals_are_called_drift(compared, coverage_pct, expected):
+    """Binomial: 5 of 10 and 168 of 200 happen to intervals that cover 90 % in fewer than 1 case of 100."""
+    drifted = {"compared": compared} | ({} if coverage_pct is None else {"coverage": coverage_pct})
+    assert holds(drifted) == expected

@@ -10,7 +10,12 @@ from perf_assets.analysis.predictors.features.configurations import measured
 from perf_assets.analysis.predictors.features.shapes import UnknownNetworkError
 from perf_assets.analysis.predictors.fit.calibration import fit_predictor
 from perf_assets.analysis.predictors.serve import capacity
-from perf_assets.analysis.predictors.serve.files import ArtifactError, load_fitted, save_fitted
+from perf_assets.analysis.predictors.serve.files import (
+    ArtifactError,
+    load_fitted,
+    replace_fitted,
+    save_fitted,
+)
 from perf_assets.analysis.predictors.serve.predictor_set import (
     NoPredictorError,
     load_predictor,
@@ -114,7 +119,8 @@ def test_files_round_trip_and_hold_no_pickle(rows, tmp_path, networks):
     assert content["unit"] == "ms"
     assert content["versions"]["scikit-learn"]
     assert content["scores"] == [{"mape": 1.0}]
-    with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
+    (packed,) = tmp_path.glob("*.npz")
+    with np.load(packed, allow_pickle=False) as arrays:
         assert all(arrays[name].dtype != object for name in arrays.files)
 
 
@@ -122,7 +128,7 @@ def test_files_round_trip_and_hold_no_pickle(rows, tmp_path, networks):
 def test_changed_files_are_refused(rows, tmp_path, harm):
     fitted = fit_predictor(of(rows, "latency", "latency_ms"), "latency", trees=5)
     file = save_fitted(fitted, tmp_path, "latency-x-tx2-training")
-    arrays = file.with_suffix(".npz")
+    (arrays,) = tmp_path.glob("*.npz")
     if harm == "json":
         file.write_text(file.read_text().replace('"unit": "ms"', '"unit": "s"'))
     elif harm == "arrays":
@@ -191,7 +197,7 @@ def test_a_device_without_runs_is_answered_from_others(several_devices, several_
     assert (answer["latency_lower"] < answer["latency"]).all()
     # 80 GiB hold what no device was measured with.
     assert answer["memory"][1] > 2 * several_devices["memory_used_mib"].max()
-    with pytest.raises(NoPredictorError, match=r"devices\.toml"):
+    with pytest.raises(NoPredictorError, match=r"device_catalog\.toml"):
         load_predictor(tmp_path, "abacus")
 
 
@@ -222,3 +228,19 @@ def test_a_batch_that_is_none_is_refused(fitted_folder, batch_size):
     frame = pd.DataFrame({"model": ["wide", "wide"], "batch_size": [4, batch_size]}, dtype=object)
     with pytest.raises(ValueError, match="batch_size of row 1"):
         predictor.predict(frame)
+
+
+def test_a_fit_takes_the_place_of_the_earlier_one_as_a_whole(rows, tmp_path):
+    folder, aside = tmp_path / "predictors", tmp_path / "aside"
+    fitted = fit_predictor(of(rows, "latency", "latency_ms"), "latency", trees=5)
+    for name in ("latency-x-old-training", "memory-x-old-training"):
+        save_fitted(fitted, folder, name)
+    save_fitted(fitted, aside, "latency-x-new-training")
+    replace_fitted(aside, folder, ["latency"])
+    assert sorted(file.stem for file in folder.glob("*.json")) == [
+        "latency-x-new-training",
+        "memory-x-old-training",
+    ]
+    for file in folder.glob("*.json"):
+        load_fitted(file)
+    assert len(list(folder.glob("*.npz"))) == 2
