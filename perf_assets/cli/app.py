@@ -17,6 +17,7 @@ def cli() -> None:
 for command in (
     intake.ingest,
     intake.rebuild,
+    intake.check,
     query.sql,
     query.tables,
     measuring.sweep,
@@ -33,7 +34,11 @@ def main() -> None:
     """Run the command line; errors of ours are one line, not a traceback."""
     try:
         cli()
-    except (NoDataFolderError, SettingError) as error:
+    except (NoDataFolderError, SettingError, OSError) as error:
+        raise SystemExit(f"perf-assets: {error}") from error
+    except Exception as error:
+        if type(error).__name__ not in ("LedgerError", "DamagedLedgerError", "CatalogError"):
+            raise
         raise SystemExit(f"perf-assets: {error}") from error
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("perf_assets"):

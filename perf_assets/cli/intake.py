@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perf_assets.cli.render import print_table, progress, say
+from perf_assets.cli.render import print_table, progress, say, shown
 from perf_assets.workspace.paths import data_paths
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ def ingest(paths: tuple[Path, ...]) -> None:
     Exits with 0, or with 3 when some drop could not be taken in.
     """
     from perf_assets.intake import pipeline
+    from perf_assets.intake.copying import copy_in
 
     folder = data_paths()
-    only = pipeline.copy_in(paths, folder) if paths else None
+    only = copy_in(paths, folder) if paths else None
     with progress() as show:
         report = pipeline.ingest(folder, show, lambda pid: say(f"process {pid} is ingesting; waiting"), only)
     _print_report(report)
-    sys.exit(EXIT_REFUSED if report.count("rejected") + report.count("unsupported") else 0)
+    refused = report.count("rejected") + report.count("unsupported") + len(report.oddities)
+    sys.exit(EXIT_REFUSED if refused else 0)
 
 
 @click.command()
@@ -44,6 +46,28 @@ def rebuild() -> None:
     with progress() as show:
         report = pipeline.rebuild(data_paths(), show)
     _print_report(report)
+
+
+@click.command()
+def check() -> None:
+    """Look at every byte that is kept: raw copies, ledger, parts, tables. Heal what can be healed, name the rest.
+
+    Exits with 0, or with 3 when some content is lost.
+    """
+    from perf_assets.intake import health, pipeline
+
+    folder = data_paths()
+    with progress() as show:
+        findings = health.check(folder, show)
+        if findings.healed:
+            pipeline.ingest(folder, show)
+    for line in findings.healed:
+        click.echo(f"healed: {line}")
+    for line in findings.lost:
+        click.echo(f"lost: {shown(line)}")
+    if not findings.healed and not findings.lost:
+        click.echo(f"all is as it was written: {findings.copies} raw copies, ledger, parts and tables")
+    sys.exit(EXIT_REFUSED if findings.lost else 0)
 
 
 def _print_report(report: IngestReport) -> None:
@@ -60,7 +84,9 @@ def _print_report(report: IngestReport) -> None:
         )
     else:
         click.echo("nothing new under drops")
-    refused = [entry for entry in report.read if entry.error]
+    for line in report.healed:
+        click.echo(f"healed: {line}")
+    refused = [entry for entry in (*report.read, *report.oddities) if entry.error]
     if refused:
         print_table(["not taken in", "why"], [(entry.path, entry.error) for entry in refused])
     for path in report.unsettled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -49,12 +50,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence]) -> None:
 
     table = Table(*[escape(str(column)) for column in columns])
     for row in rows:
-        table.add_row(*["" if value is None else escape(_shown(value)) for value in row])
+        table.add_row(*["" if value is None else escape(shown(value)) for value in row])
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
     console.print(table)
 
 
-def _shown(value: object) -> str:
-    return f"{value:,.6g}" if isinstance(value, float) else str(value)
+def shown(value: object) -> str:
+    """Text of a value for a terminal: floats with six digits, control characters escaped."""
+    text = f"{value:,.6g}" if isinstance(value, float) else str(value)
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+# A file name or cell must not move the cursor, set a title or colour what follows.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")

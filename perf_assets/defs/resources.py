@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from perf_assets.workspace.paths import DataPaths, data_paths
+from perf_assets.workspace.paths import DataPaths, data_paths, in_folder
 
 
 class DataFolder(dg.ConfigurableResource):
@@ -20,8 +20,4 @@ class DataFolder(dg.ConfigurableResource):
 
     def paths(self) -> DataPaths:
         """Where things lie in it."""
-        if not self.root:
-            return data_paths()
-        paths = DataPaths(Path(self.root).absolute())
-        paths.drops.mkdir(parents=True, exist_ok=True)
-        return paths
+        return in_folder(Path(self.root)) if self.root else data_paths()

@@ -7,7 +7,6 @@ import dagster as dg
 from perf_assets.defs.device_runner import DeviceRunner, end_orphans
 from perf_assets.defs.jobs import ingest_job
 from perf_assets.defs.resources import DataFolder
-from perf_assets.intake.drops.scan import is_settled
 from perf_assets.intake.pipeline import pending
 from perf_assets.measuring.engines.engine import EngineError
 
@@ -24,7 +23,7 @@ def drop_sensor(context: dg.SensorEvaluationContext, data_folder: DataFolder):
     The run key is made of what is pending: a set that failed once is not tried again every tick, any further
     change is; the nightly schedule takes in what is left.
     """
-    drops = [drop for drop in pending(data_folder.paths()) if is_settled(drop)]
+    drops = pending(data_folder.paths())
     if not drops:
         return dg.SkipReason("nothing new under drops")
     digest = hashlib.sha256("\n".join(f"{drop.path} {drop.signature}" for drop in drops).encode())

@@ -10,16 +10,51 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf_assets.schema.tables import COMPUTED_TABLES
 from perf_assets.store.parts import to_arrow
 from perf_assets.workspace.paths import DataPaths
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class DamagedComputedError(Exception):
+    """The file of a computed table is not what was written."""
+
+
+MAKERS = {
+    "predictor_scores": "perf-assets fit",
+    "predictions": "perf-assets fit",
+    "pruned_models": "dagster asset materialize --select pruned_models",
+    "network_features": "dagster asset materialize --select network_features",
+}
+"""Computed table → the command that makes it again."""
+
 
 def computed_file(paths: DataPaths, table: str) -> Path:
     """Where the rows of a computed table lie; there may be none."""
     return paths.computed / f"{table}.parquet"
+
+
+def read_computed(paths: DataPaths, table: str) -> pa.Table | None:
+    """The rows of a computed table with the columns that the schema has; None where there are none.
+
+    Raises:
+        DamagedComputedError: the file is not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = computed_file(paths, table)
+    if not file.exists():
+        return None
+    try:
+        rows = pq.read_table(file, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedComputedError(str(error).splitlines()[0]) from error
+    return rows.select([name for name in COMPUTED_TABLES[table].column_names if name in rows.column_names])
 
 
 def write_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -43,5 +78,5 @@ def write_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]])
     for table, rows in tables.items():
         file = computed_file(paths, table)
         partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        pq.write_table(to_arrow(table, rows), partial)
+        pq.write_table(to_arrow(table, rows), partial, write_page_checksum=True)
         os.replace(partial, file)

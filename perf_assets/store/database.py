@@ -17,7 +17,7 @@ SQL_FOLDER = Path(__file__).parent / "sql"
 # 1.x clients open this version; what 2.0 writes by default they cannot.
 STORAGE_VERSION = "v1.4.0"
 MEMORY_LIMIT = "600MB"
-BOOKKEEPING = "2"
+BOOKKEEPING = "3"
 """Version of the schema ``publication``, which is the publisher's own."""
 
 
@@ -65,10 +65,10 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT, is_linked BOOLEAN)")
     connection.execute(
         "CREATE TABLE publication.state"
-        " (ddl_sha256 VARCHAR, files_sha256 VARCHAR, computed_sha256 VARCHAR, catalog_sha256 VARCHAR)"
+        " (ddl_sha256 VARCHAR, identity VARCHAR, revision BIGINT, computed_sha256 VARCHAR, catalog_sha256 VARCHAR)"
     )
     connection.execute(
-        "INSERT INTO publication.state VALUES (?, NULL, NULL, NULL)", [_fingerprint(statements)]
+        "INSERT INTO publication.state VALUES (?, NULL, NULL, NULL, NULL)", [_fingerprint(statements)]
     )
     connection.execute("COMMIT")
 

@@ -6,6 +6,9 @@ left over from an interrupted ingest and is removed.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import shutil
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +24,17 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 128 * 1024
 MAX_UNWRITTEN = 2
 _PARTIAL = ".partial"
+
+
+_SUMS = "sums.json"
+
+
+class DamagedPartsError(Exception):
+    """The parts of a batch are not what was written; they can be made again from raw."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(f"the parts of batch {batch} are damaged")
+        self.batch = batch
 
 
 class BatchWriter:
@@ -61,15 +75,25 @@ class BatchWriter:
         self._wait(MAX_UNWRITTEN)
 
     def commit(self) -> None:
-        """Finish all files and let the batch appear."""
+        """Finish all files and let the batch appear, with the hashes of its files."""
         for table in list(self._rows):
             self._write_rows(table)
         self._wait(0)
         self._thread.shutdown()
         for writer in self._writers.values():
             writer.close()
+        sums = {file.name: _sha256(file) for file in sorted(self._partial.glob("*.parquet"))}
+        (self._partial / _SUMS).write_text(json.dumps(sums))
         shutil.rmtree(self._folder, ignore_errors=True)
         self._partial.rename(self._folder)
+
+    def abort(self) -> None:
+        """Give up: nothing of the batch appears."""
+        self._thread.shutdown(cancel_futures=True)
+        for writer in self._writers.values():
+            with contextlib.suppress(Exception):
+                writer.close()
+        shutil.rmtree(self._partial, ignore_errors=True)
 
     def _wait(self, at_most: int) -> None:
         """Wait until no more than so many tables are still to be written; errors of writing surface here."""
@@ -106,6 +130,36 @@ def part_file(parts: Path, batch: int, table: str) -> Path:
     return parts / str(batch) / f"{table}.parquet"
 
 
+def verify(parts: Path, batch: int) -> None:
+    """Compare the files of a batch with the hashes it was written with.
+
+    Raises:
+        DamagedPartsError: one is gone or was changed.
+    """
+    if not is_intact(parts, batch):
+        raise DamagedPartsError(batch)
+
+
+def is_intact(parts: Path, batch: int) -> bool:
+    """Does a batch hold what was written? One of an earlier version, without hashes, does if it is there."""
+    folder = parts / str(batch)
+    if not folder.is_dir():
+        return False
+    if not (folder / _SUMS).exists():
+        return True
+    try:
+        sums = json.loads((folder / _SUMS).read_text())
+        return all(_sha256(folder / name) == sha256 for name, sha256 in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def missing_batches(parts: Path, named: set[int]) -> list[int]:
+    """The batches that the ledger names and that are not there."""
+    there = {int(path.name) for path in parts.glob("*") if path.name.isdigit()} if parts.is_dir() else set()
+    return sorted(named - there)
+
+
 def next_batch(parts: Path) -> int:
     """A number that no batch has."""
     numbers = [int(path.name.removesuffix(_PARTIAL)) for path in parts.glob("*") if _is_batch(path)]
@@ -121,3 +175,8 @@ def remove_unnamed(parts: Path, named: set[int]) -> None:
 
 def _is_batch(path: Path) -> bool:
     return path.name.removesuffix(_PARTIAL).isdigit()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

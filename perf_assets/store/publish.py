@@ -1,8 +1,11 @@
 """Make ``perf.duckdb`` hold what intake and assets say it should: parts, source files and computed tables.
 
-The published file is copied aside, what changed is applied, and the copy takes its place in one rename: a
-reader keeps what it opened, a new reader sees the new state, and nobody waits for anybody. The tables
-themselves are only ever a function of what publishing is told, so a database that is gone, foreign or of
+A publish costs what changed. The file that was published before the current one stays beside it as a spare; it is
+brought up to date by its own difference to what is wanted and takes the current one's place in one rename. A reader
+keeps what it opened, a new reader sees the new state, and nobody waits for anybody: where somebody still reads the
+spare, that file is left to them, and a copy of the current one is brought up to date instead.
+
+The tables are only ever a function of what publishing is told, so a database that is gone, damaged, foreign or of
 another version is simply made again. Nothing here knows drops or formats.
 """
 
@@ -11,15 +14,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perf_assets.schema.device_catalog import Catalog, catalog
-from perf_assets.schema.tables import COMPUTED_TABLES, PARSED_TABLES, SOURCE_FILES
-from perf_assets.store.computed import computed_file, write_computed
+from perf_assets.schema.device_catalog import catalog
+from perf_assets.schema.tables import COMPUTED_TABLES
+from perf_assets.store import loading
+from perf_assets.store.computed import (
+    MAKERS,
+    DamagedComputedError,
+    computed_file,
+    read_computed,
+    write_computed,
+)
 from perf_assets.store.database import (
     MEMORY_LIMIT,
     SQL_FOLDER,
@@ -29,29 +39,26 @@ from perf_assets.store.database import (
     has_current_schema,
     open_readonly,
 )
-from perf_assets.store.parts import part_file
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 
 if TYPE_CHECKING:
     import duckdb
-
-_NAMED_COLUMNS = ("device", "device_kind")
-"""Columns of cleaned_runs that publishing fills from ``device_raw`` by the catalogue of devices."""
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
 class Contents:
     """What the published tables are to hold, but for the computed ones.
 
-    ``source_files`` is a Parquet file with that table's rows; ``loaded`` names each file whose rows count,
-    with the batch of parts that holds them; ``linked`` are those of them whose rows ``link_runs.sql`` may
-    change.
+    ``changed_since`` gives, for a revision, the files that changed after it and (path, file_id) of those removed; for
+    None all files. A file has the columns of ``source_files``, ``batch`` (the parts that hold its rows; None where they
+    do not count) and ``is_linked`` (``link_runs.sql`` may change its rows).
     """
 
-    source_files: Path
-    loaded: frozenset[tuple[str, int]]
-    linked: frozenset[tuple[str, int]]
+    identity: str
+    revision: int
+    changed_since: Callable[[int | None], tuple[list[dict[str, Any]], list[tuple[str, str]]]]
 
 
 @dataclass(frozen=True)
@@ -63,116 +70,270 @@ class Publication:
     files_removed: int = 0
 
 
-def publish(paths: DataPaths, contents: Contents, *, from_scratch: bool = False) -> Publication:
+class UnpublishableError(Exception):
+    """Rows of some files cannot be put into the tables; ``reasons`` says why, by file_id."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        super().__init__(f"rows of {len(reasons)} files cannot be published")
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a database was made of. It says so only when it is complete: while it is changed its revision is NULL."""
+
+    identity: str
+    revision: int
+    computed_sha256: str
+    catalog_sha256: str
+
+    @classmethod
+    def read(cls, connection: duckdb.DuckDBPyConnection) -> _State | None:
+        """The state of a database; None where it is of another version of the schema, or was left half-way."""
+        if not has_current_schema(connection):
+            return None
+        row = connection.execute(
+            "SELECT identity, revision, computed_sha256, catalog_sha256 FROM publication.state"
+        ).fetchone()
+        return cls(*row) if row and row[1] is not None else None
+
+    def write(self, connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(
+            "UPDATE publication.state SET identity = ?, revision = ?, computed_sha256 = ?, catalog_sha256 = ?",
+            [self.identity, self.revision, self.computed_sha256, self.catalog_sha256],
+        )
+
+
+def publish(
+    paths: DataPaths, contents: Contents, healed: list[str] | None = None, *, from_scratch: bool = False
+) -> Publication:
     """Bring the database up to date with what it is to hold and the computed tables.
 
-    The caller holds the ingest lock.
+    The caller holds the ingest lock. ``healed`` gets a line for what was damaged and made again or withdrawn.
+
+    Raises:
+        UnpublishableError: rows of some files cannot be put into the tables.
+        perf_assets.store.parts.DamagedPartsError: parts are not what was written.
     """
-    names = catalog(paths.devices)
-    state = _State(_sha256([contents.source_files]), _sha256(_computed_files(paths)), names.sha256)
-    partial = _partial(paths)
-    held: dict[tuple[str, int], bool] = {}
-    if not from_scratch and _published_state(paths) == state:
-        return Publication(changed=False)
-    if not from_scratch and _copy_aside(paths.database, partial):
-        with _open(partial, paths) as connection:
-            published = _State.read(connection)
-            if published is not None and published.catalog_sha256 == names.sha256:
-                rows = connection.execute(
-                    "SELECT file_id, batch, is_linked FROM publication.loaded"
-                ).fetchall()
-                held = {(file_id, batch): is_linked for file_id, batch, is_linked in rows}
-    removed, added = set(held) - contents.loaded, set(contents.loaded - set(held))
-    relink = any(held[pair] for pair in removed) or bool(added & contents.linked)
-    if relink:
-        # Rows of these formats were changed by linking; it starts from what the parsers said.
-        removed |= {pair for pair, is_linked in held.items() if is_linked}
-        added |= contents.linked
-    if len(removed) * 2 > len(held) or not held:
-        _remove(partial)
-        removed, added, relink = set(), set(contents.loaded), True
-        with _open(partial, paths) as connection:
-            create_tables(connection)
-    with _open(partial, paths) as connection:
-        connection.execute("BEGIN")
-        _remove_rows(connection, removed)
-        _add_rows(connection, paths, contents, added, names)
-        _load_source_files(connection, contents.source_files)
-        _load_computed(connection, paths)
-        state.write(connection)
-        connection.execute("COMMIT")
-        if relink:
-            connection.execute((SQL_FOLDER / "link_runs.sql").read_text())
-        connection.execute("CHECKPOINT")
-    _swap(partial, paths)
-    return Publication(changed=True, files_added=len(added - removed), files_removed=len(removed - added))
+    import duckdb
+
+    said = healed if healed is not None else []
+    computed, computed_sha256 = _read_computed(paths, said)
+    wanted = _State(contents.identity, contents.revision, computed_sha256, catalog(paths.devices).sha256)
+    if not from_scratch:
+        try:
+            if _published_state(paths) == wanted:
+                return Publication(changed=False)
+            with _brought_up(paths, wanted) as (connection, state):
+                if state is not None:
+                    return _update(connection, paths, contents, state, wanted, computed)
+        except duckdb.Error as error:
+            if (reasons := loading.unloadable(paths, contents.changed_since(None)[0])) != {}:
+                raise UnpublishableError(reasons) from error
+            said.append(
+                f"{paths.database.name} could not be used ({_first_line(error)}): made again from parts"
+            )
+    try:
+        with _fresh(paths) as connection:
+            return _update(connection, paths, contents, None, wanted, computed)
+    except duckdb.Error as error:
+        reasons = loading.unloadable(paths, contents.changed_since(None)[0])
+        if not reasons:
+            raise
+        raise UnpublishableError(reasons) from error
 
 
 def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> Publication:
-    """Replace the rows of computed tables and publish them; everything else stays as it is, pending drops
-    too.
+    """Replace the rows of computed tables and publish them; everything else stays as it is, pending drops too.
 
-    Where the database is of another version of the schema, the rows wait for the next ingest, which makes it
-    again.
+    Where the database is of another version of the schema, the rows wait for the next ingest, which makes it again.
 
     Raises:
         ValueError: see :func:`perf_assets.store.computed.write_computed`.
     """
     with exclusive(paths.lock):
         write_computed(paths, tables)
-        partial = _partial(paths)
-        is_new = not paths.database.exists()
-        if is_new:
-            _remove(partial)
-        elif not _copy_aside(paths.database, partial):
+        computed, computed_sha256 = _read_computed(paths, [])
+        if not paths.database.exists():
+            state = _State("", -1, computed_sha256, catalog(paths.devices).sha256)
+            with _fresh(paths) as connection:
+                loading.load_computed(connection, computed)
+                state.write(connection)
+            return Publication(changed=True)
+        published = _published_state(paths)
+        if published is None or published.computed_sha256 == computed_sha256:
             return Publication(changed=False)
-        with _open(partial, paths) as connection:
-            if is_new:
-                create_tables(connection)
-            published = _State.read(connection)
-            computed_sha256 = _sha256(_computed_files(paths))
-            if published is not None and published.computed_sha256 != computed_sha256:
-                connection.execute("BEGIN")
-                _load_computed(connection, paths)
-                _State(published.files_sha256, computed_sha256, published.catalog_sha256).write(connection)
-                connection.execute("COMMIT")
-                connection.execute("CHECKPOINT")
-            else:
-                published = None
-        if published is None:
-            _remove(partial)
-            return Publication(changed=False)
-        _swap(partial, paths)
+        wanted = _State(published.identity, published.revision, computed_sha256, published.catalog_sha256)
+        with _brought_up(paths, wanted, allow_older=False) as (connection, state):
+            if state is None:
+                return Publication(changed=False)
+            connection.execute("BEGIN")
+            loading.load_computed(connection, computed)
+            wanted.write(connection)
+            connection.execute("COMMIT")
+            connection.execute("CHECKPOINT")
         return Publication(changed=True)
 
 
-@dataclass(frozen=True)
-class _State:
-    """Hashes of everything that the tables are a function of, but for the parts, which never change."""
+def database_problem(paths: DataPaths) -> str | None:
+    """Read every block of the published database; what is wrong with it, or None."""
+    import duckdb
 
-    files_sha256: str
-    computed_sha256: str
-    catalog_sha256: str
+    if not paths.database.exists():
+        return None
+    try:
+        with open_readonly(paths.database) as connection:
+            for (table,) in connection.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'"
+            ).fetchall():
+                connection.execute(f'SELECT bit_xor(hash(t)) FROM "{table}" AS t').fetchall()  # noqa: S608
+            if _State.read(connection) is None:
+                return "it was left half-way, or is of another version"
+    except (duckdb.Error, NoDatabaseError) as error:
+        return _first_line(error)
+    return None
 
-    @classmethod
-    def read(cls, connection: duckdb.DuckDBPyConnection) -> _State | None:
-        """What a database was made of; None where it is of another version of the schema."""
-        if not has_current_schema(connection):
-            return None
-        row = connection.execute(
-            "SELECT files_sha256, computed_sha256, catalog_sha256 FROM publication.state"
-        ).fetchone()
-        return cls(*(value or "" for value in row)) if row else None
 
-    def write(self, connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute(
-            "UPDATE publication.state SET files_sha256 = ?, computed_sha256 = ?, catalog_sha256 = ?",
-            [self.files_sha256, self.computed_sha256, self.catalog_sha256],
-        )
+def _update(
+    connection: duckdb.DuckDBPyConnection,
+    paths: DataPaths,
+    contents: Contents,
+    state: _State | None,
+    wanted: _State,
+    computed: dict[str, pa.Table],
+) -> Publication:
+    """Bring an open database from its state to the wanted one; None says that it is empty."""
+    since = state.revision if state is not None else None
+    files, gone = contents.changed_since(since)
+    connection.execute("UPDATE publication.state SET revision = NULL")  # until all is done it is half-way
+    connection.execute("BEGIN")
+    difference = loading.difference(connection, files, gone, is_empty=state is None)
+    if difference.relink and state is not None:
+        # Rows of these formats were changed by linking; it starts from what the parsers said.
+        difference = difference.with_linked(connection)
+    loading.apply(connection, paths, difference)
+    loading.load_source_files(connection, files, gone)
+    if state is None or state.computed_sha256 != wanted.computed_sha256:
+        loading.load_computed(connection, computed)
+    connection.execute("COMMIT")
+    if difference.relink:
+        connection.execute((SQL_FOLDER / "link_runs.sql").read_text())
+    wanted.write(connection)
+    connection.execute("CHECKPOINT")
+    added, removed = difference.counts()
+    return Publication(changed=True, files_added=added, files_removed=removed)
+
+
+@contextmanager
+def _brought_up(
+    paths: DataPaths, wanted: _State, *, allow_older: bool = True
+) -> Generator[tuple[duckdb.DuckDBPyConnection, _State | None]]:
+    """A database that can be brought up to date, open for writing, with its state; it is swapped in at the end.
+
+    The state is None where none can be: then nothing is swapped. With ``allow_older`` it may be the spare, which holds
+    an earlier state; without, it holds exactly the published one but for computed tables.
+    """
+    import duckdb
+
+    spare = _spare(paths)
+    candidates = [_use_spare, _use_copy] if allow_older and spare.exists() else [_use_copy]
+    for prepare in candidates:
+        partial = prepare(paths)
+        if partial is None:
+            continue
+        try:
+            connection = _open(partial, paths)
+        except duckdb.Error:
+            _remove(partial)  # somebody reads it: the file stays with them, without its name
+            continue
+        try:
+            state = _State.read(connection)
+            usable = (
+                state is not None
+                and state.catalog_sha256 == wanted.catalog_sha256
+                and state.identity == wanted.identity
+                and state.revision <= wanted.revision
+            )
+            if usable:
+                yield connection, state
+                connection.close()
+                _swap(partial, paths)
+                return
+        finally:
+            connection.close()
+            if partial.exists():
+                _remove(partial)
+    with duckdb.connect() as nothing:
+        yield nothing, None
+
+
+@contextmanager
+def _fresh(paths: DataPaths) -> Generator[duckdb.DuckDBPyConnection]:
+    """An empty database with all tables, open for writing; it is swapped in at the end."""
+    partial = _partial(paths)
+    _remove(partial)
+    connection = _open(partial, paths)
+    try:
+        create_tables(connection)
+        yield connection
+        connection.close()
+        _swap(partial, paths)
+        # What was there before is of no use; a copy of the new one is what the next publish begins with.
+        _remove(_spare(paths))
+        shutil.copyfile(paths.database, partial)
+        os.replace(partial, _spare(paths))
+    finally:
+        connection.close()
+        _remove(partial)
+
+
+def _use_spare(paths: DataPaths) -> Path | None:
+    partial = _partial(paths)
+    _remove(partial)
+    spare = _spare(paths)
+    if spare.with_name(spare.name + ".wal").exists() or _is_open_here(spare):
+        _remove(spare)
+        return None
+    os.replace(spare, partial)
+    return partial
+
+
+def _is_open_here(file: Path) -> bool:
+    """Has this process the file open under any name? Its own locks would not keep it from writing."""
+    wanted = file.stat()
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            found = os.stat(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            continue
+        if (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev):
+            return True
+    return False
+
+
+def _use_copy(paths: DataPaths) -> Path | None:
+    """A copy of the published file; None where there is none, or where somebody writes to it."""
+    partial = _partial(paths)
+    _remove(partial)
+    if not paths.database.exists() or paths.database.with_name(paths.database.name + ".wal").exists():
+        return None
+    shutil.copyfile(paths.database, partial)
+    return partial
+
+
+def _swap(partial: Path, paths: DataPaths) -> None:
+    """Let a finished database take the place of the published one, which becomes the spare."""
+    spare = _spare(paths)
+    _remove(spare)
+    if paths.database.exists():
+        os.link(paths.database, spare)
+    # A shell that has the old file open for writing keeps its own log; it must not be replayed on this one.
+    paths.database.with_name(paths.database.name + ".wal").unlink(missing_ok=True)
+    os.replace(partial, paths.database)
 
 
 def _published_state(paths: DataPaths) -> _State | None:
-    """What the published database was made of; None where there is none, or where somebody writes to it."""
+    """What the published database was made of; None where there is none, or where it cannot be read."""
     import duckdb
 
     try:
@@ -182,141 +343,35 @@ def _published_state(paths: DataPaths) -> _State | None:
         return None
 
 
-def _sha256(files: list[Path]) -> str:
+def _read_computed(paths: DataPaths, healed: list[str]) -> tuple[dict[str, pa.Table], str]:
+    """The computed tables and a hash of them all; damaged ones are withdrawn."""
+    tables: dict[str, pa.Table] = {}
     digest = hashlib.sha256()
-    for file in files:
-        content = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
-        digest.update(f"{file.name} {content}\n".encode())
-    return digest.hexdigest()
-
-
-def _computed_files(paths: DataPaths) -> list[Path]:
-    return [computed_file(paths, table) for table in COMPUTED_TABLES]
-
-
-def _partial(paths: DataPaths) -> Path:
-    return paths.database.with_name(paths.database.name + ".partial")
-
-
-def _swap(partial: Path, paths: DataPaths) -> None:
-    # A shell that has the old file open for writing keeps its own log; it must not be replayed on this one.
-    paths.database.with_name(paths.database.name + ".wal").unlink(missing_ok=True)
-    os.replace(partial, paths.database)
-
-
-def _remove_rows(connection: duckdb.DuckDBPyConnection, removed: set[tuple[str, int]]) -> None:
-    if not removed:
-        return
-    _register_pairs(connection, "removed", removed)
-    for table in PARSED_TABLES:
-        connection.execute(f"DELETE FROM {table} WHERE file_id IN (SELECT file_id FROM removed)")  # noqa: S608
-    connection.execute(
-        "DELETE FROM publication.loaded WHERE (file_id, batch) IN (SELECT (file_id, batch) FROM removed)"
-    )
-    connection.execute("DROP TABLE removed")
-
-
-def _add_rows(
-    connection: duckdb.DuckDBPyConnection,
-    paths: DataPaths,
-    contents: Contents,
-    added: set[tuple[str, int]],
-    names: Catalog,
-) -> None:
-    import pyarrow.parquet as pq
-
-    _register_pairs(connection, "added", added)
-    for batch in sorted({batch for _, batch in added}):
-        for table, declared in PARSED_TABLES.items():
-            part = part_file(paths.parts, batch, table)
-            if not part.exists():
-                continue
-            there = set(pq.read_schema(part).names)
-            columns = ", ".join(
-                f'rows."{name}"'
-                for name in declared.column_names
-                if name in there and not (table == "cleaned_runs" and name in _NAMED_COLUMNS)
+    for table in COMPUTED_TABLES:
+        file = computed_file(paths, table)
+        if not file.exists():
+            continue
+        try:
+            rows = read_computed(paths, table)
+        except DamagedComputedError as error:
+            paths.quarantine.mkdir(parents=True, exist_ok=True)
+            os.replace(file, paths.quarantine / file.name)
+            healed.append(
+                f"the computed table {table} was damaged ({error}) and is withdrawn: '{MAKERS[table]}' makes it again"
             )
-            named = ""
-            if table == "cleaned_runs" and "device_raw" in there:
-                _register_names(connection, part, names)
-                columns += ", named.device, named.device_kind"
-                named = "LEFT JOIN named ON named.device_raw = rows.device_raw"
-            connection.execute(
-                f"INSERT INTO {table} BY NAME SELECT {columns} FROM read_parquet(?) AS rows {named}"  # noqa: S608
-                " WHERE rows.file_id IN (SELECT file_id FROM added WHERE batch = ?)",
-                [str(part), batch],
-            )
-    _register_pairs(connection, "linked", added & contents.linked)
-    connection.execute(
-        "INSERT INTO publication.loaded"
-        " SELECT file_id, batch, (file_id, batch) IN (SELECT (file_id, batch) FROM linked) FROM added"
-    )
-    connection.execute("DROP TABLE linked")
-    connection.execute("DROP TABLE added")
+            continue
+        if rows is not None:
+            tables[table] = rows
+            digest.update(f"{table} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return tables, digest.hexdigest()
 
 
-def _register_pairs(connection: duckdb.DuckDBPyConnection, name: str, pairs: set[tuple[str, int]]) -> None:
-    """Make a temporary table of (file_id, batch)."""
-    import pyarrow as pa
-
-    ordered = sorted(pairs, key=lambda pair: (pair[1], pair[0]))
-    rows = pa.table(
-        {
-            "file_id": pa.array([file_id for file_id, _ in ordered], pa.string()),
-            "batch": pa.array([batch for _, batch in ordered], pa.int64()),
-        }
-    )
-    connection.register("pairs", rows)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM pairs")
-    connection.unregister("pairs")
-
-
-def _register_names(connection: duckdb.DuckDBPyConnection, part: Path, names: Catalog) -> None:
-    """Make a temporary table of device names by what the logs of a part call them."""
-    import pyarrow as pa
-
-    found = connection.execute("SELECT DISTINCT device_raw FROM read_parquet(?)", [str(part)]).fetchall()
-    named = [(raw, *names.name(raw)) for (raw,) in found if raw is not None]
-    schema = pa.schema([(column, pa.string()) for column in ("device_raw", *_NAMED_COLUMNS)])
-    columns = [[row[position] for row in named] for position in range(3)]
-    connection.register("names", pa.table(columns, schema=schema))
-    connection.execute("CREATE OR REPLACE TEMP TABLE named AS FROM names")
-    connection.unregister("names")
-
-
-def _load_source_files(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
-    columns = ", ".join(SOURCE_FILES.column_names)
-    connection.execute("DELETE FROM source_files")
-    if file.exists():
-        connection.execute(
-            f"INSERT INTO source_files BY NAME SELECT {columns} FROM read_parquet(?)",  # noqa: S608 - schema names
-            [str(file)],
-        )
-
-
-def _load_computed(connection: duckdb.DuckDBPyConnection, paths: DataPaths) -> None:
-    import pyarrow.parquet as pq
-
-    for table, declared in COMPUTED_TABLES.items():
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - schema names
-        computed = computed_file(paths, table)
-        if computed.exists():
-            there = set(pq.read_schema(computed).names)
-            columns = ", ".join(f'"{name}"' for name in declared.column_names if name in there)
-            connection.execute(
-                f"INSERT INTO {table} BY NAME SELECT {columns} FROM read_parquet(?)",  # noqa: S608 - schema names
-                [str(computed)],
-            )
-
-
-@contextmanager
-def _open(partial: Path, paths: DataPaths) -> Generator[duckdb.DuckDBPyConnection]:
+def _open(file: Path, paths: DataPaths) -> duckdb.DuckDBPyConnection:
     """A writing connection that can read parts and nothing else."""
     import duckdb
 
     connection = duckdb.connect(
-        partial,
+        file,
         config={
             "storage_compatibility_version": STORAGE_VERSION,
             "memory_limit": MEMORY_LIMIT,
@@ -325,24 +380,24 @@ def _open(partial: Path, paths: DataPaths) -> Generator[duckdb.DuckDBPyConnectio
             "temp_directory": str(paths.root / "spill"),
         },
     )
-    try:
-        connection.execute("SET allowed_directories = ?", [[str(paths.root)]])
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        yield connection
-    finally:
-        connection.close()
+    connection.execute("SET allowed_directories = ?", [[str(paths.root)]])
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
 
 
-def _copy_aside(database: Path, partial: Path) -> bool:
-    """Copy the published file. False where there is none, or where somebody writes to it."""
-    _remove(partial)
-    if not database.exists() or database.with_name(database.name + ".wal").exists():
-        return False
-    shutil.copyfile(database, partial)
-    return True
+def _partial(paths: DataPaths) -> Path:
+    return paths.database.with_name(paths.database.name + ".partial")
 
 
-def _remove(partial: Path) -> None:
-    partial.unlink(missing_ok=True)
-    partial.with_name(partial.name + ".wal").unlink(missing_ok=True)
+def _spare(paths: DataPaths) -> Path:
+    return paths.database.with_name(paths.database.name + ".spare")
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.with_name(file.name + ".wal").unlink(missing_ok=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATA_VARIABLE = "PERF_ASSETS_DATA"
+DROPS_VARIABLE = "PERF_ASSETS_DROPS"
+WORK_VARIABLE = "PERF_ASSETS_WORK"
 
 
 class NoDataFolderError(Exception):
@@ -19,11 +21,14 @@ class DataPaths:
     it."""
 
     root: Path
+    shared_drops: Path | None = None
+    """Drops on a file system that other machines see, where they do not lie in the data folder."""
+    shared_work: Path | None = None
 
     @property
     def drops(self) -> Path:
         """What tools wrote, in any sub-folder; never changed by us."""
-        return self.root / "drops"
+        return self.shared_drops or self.root / "drops"
 
     @property
     def raw(self) -> Path:
@@ -48,7 +53,12 @@ class DataPaths:
     @property
     def ledger(self) -> Path:
         """Every file ever seen, and what became of it."""
-        return self.root / "ledger.parquet"
+        return self.root / "ledger.sqlite"
+
+    @property
+    def quarantine(self) -> Path:
+        """What was found damaged and set aside; nothing reads it."""
+        return self.root / "quarantine"
 
     @property
     def database(self) -> Path:
@@ -68,7 +78,7 @@ class DataPaths:
     @property
     def work(self) -> Path:
         """Job files of campaigns: specs, progress, output. Seen by the nodes."""
-        return self.root / "work"
+        return self.shared_work or self.root / "work"
 
     @property
     def plots(self) -> Path:
@@ -98,6 +108,16 @@ def data_paths() -> DataPaths:
         raise NoDataFolderError(
             f"no folder 'data' in {Path.cwd()}: go to the project's folder, or name one with {DATA_VARIABLE}"
         )
-    paths = DataPaths(root.absolute())
+    return in_folder(root)
+
+
+def in_folder(root: Path) -> DataPaths:
+    """A data folder with its drops; ``PERF_ASSETS_DROPS`` and ``PERF_ASSETS_WORK`` may lie elsewhere."""
+    drops, work = (os.environ.get(name) for name in (DROPS_VARIABLE, WORK_VARIABLE))
+    paths = DataPaths(
+        root.absolute(),
+        Path(drops).absolute() if drops else None,
+        Path(work).absolute() if work else None,
+    )
     paths.drops.mkdir(parents=True, exist_ok=True)
     return paths

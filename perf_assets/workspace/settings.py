@@ -1,11 +1,17 @@
-"""The few settings that change what is read from a log, from the environment."""
+"""The few settings from the environment that change what is taken in and how it is read."""
 
 from __future__ import annotations
 
 import os
+import re
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 TIMEZONE_VARIABLE = "PERF_ASSETS_TIMEZONE"
+MAX_FILE_VARIABLE = "PERF_ASSETS_MAX_FILE"
+KEEP_VARIABLE = "PERF_ASSETS_KEEP_REPLACED_DAYS"
+DEFAULT_MAX_FILE_BYTES = 4 * 1024**3
+DEFAULT_KEEP_DAYS = 30.0
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class SettingError(ValueError):
@@ -26,3 +32,34 @@ def local_timezone() -> str:
             f"{TIMEZONE_VARIABLE}={name!r} is no time zone; use a name like Europe/Berlin"
         ) from error
     return name
+
+
+def max_file_bytes() -> int:
+    """The largest file that is copied from drops, in bytes: ``PERF_ASSETS_MAX_FILE``, by default 4 GiB.
+
+    Raises:
+        SettingError: it is no size.
+    """
+    text = os.environ.get(MAX_FILE_VARIABLE)
+    if text is None:
+        return DEFAULT_MAX_FILE_BYTES
+    found = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise SettingError(f"{MAX_FILE_VARIABLE}={text!r} is no size; use bytes, or a number like 500M or 8G")
+    return int(found[1]) * _UNITS[found[2].upper()]
+
+
+def keep_replaced_s() -> float:
+    """For how long a replaced version stays in raw, in seconds: ``PERF_ASSETS_KEEP_REPLACED_DAYS``, by default 30.
+
+    Raises:
+        SettingError: it is no number of days.
+    """
+    text = os.environ.get(KEEP_VARIABLE, str(DEFAULT_KEEP_DAYS))
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 1e6:
+        raise SettingError(f"{KEEP_VARIABLE}={text!r} is no number of days; use one like 30")
+    return days * 86400

@@ -12,8 +12,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from perf_assets.intake.copying import copy_in
 from perf_assets.intake.drops.scan import is_settled, scan
-from perf_assets.intake.pipeline import copy_in, ingest, pending, rebuild, register_drops
+from perf_assets.intake.pipeline import ingest, pending, rebuild, register_drops
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.support import EXAMPLES, sql, table_contents
@@ -211,7 +212,7 @@ class TestVersionsOfAFile:
     def test_unsettled_file_is_left_for_later(self, data, monkeypatch):
         monkeypatch.setenv("PERF_ASSETS_SETTLE_S", "3600")
         write(data, "poll.csv", POLL_HEADER + poll_rows(0, 3))
-        (drop,) = scan(data.drops)[0]
+        (drop,) = scan(data.drops).changed
         assert not is_settled(drop)
         assert is_settled(drop, now_s=drop.changed_at_s + 3600)
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
@@ -303,7 +304,7 @@ class TestByHand:
         placed = copy_in([outside, outside / "deep" / "poll.csv"], data)
         assert placed == [data.drops / "outside", data.drops / "poll.csv"]
         assert copy_in([outside / "deep" / "poll.csv", placed[0]], data) == [placed[1], placed[0]]
-        assert {drop.path for drop in scan(data.drops)[0]} == {"outside/deep/poll.csv", "poll.csv"}
+        assert {drop.path for drop in scan(data.drops).changed} == {"outside/deep/poll.csv", "poll.csv"}
         with pytest.raises(FileNotFoundError):
             copy_in([tmp_path / "absent"], data)
 

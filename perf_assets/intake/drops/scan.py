@@ -1,18 +1,19 @@
-"""Look through the drops folder: what lies there, without reading any content."""
+"""Look through the drops folder: what lies there and has changed, without reading any content."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from perf_assets.intake.parsing import registry
 from perf_assets.intake.parsing.source import PLAIN
+from perf_assets.workspace.settings import max_file_bytes
 
 SETTLE_VARIABLE = "PERF_ASSETS_SETTLE_S"
 DEFAULT_SETTLE_S = 1.0
@@ -20,6 +21,9 @@ DEFAULT_SETTLE_S = 1.0
 # Half-written files: dot files are what rsync and editors write first, .part what downloads and profilers do.
 _UNFINISHED_SUFFIXES = (".part", ".tmp", ".swp")
 _FILE_LIKE_SUFFIXES = (".csv", ".txt", ".log", ".json", ".jsonl", ".gz")
+# A file of more than so many bytes of which less than an eighth is stored has holes: no tool writes logs so.
+_SPARSE_BYTES = 64 * 1024 * 1024
+_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Drop:
     @property
     def modified_at(self) -> datetime:
         """When it last changed, naive UTC."""
-        return datetime.fromtimestamp(self.changed_at_s, UTC).replace(tzinfo=None)
+        return datetime.fromtimestamp(min(self.changed_at_s, 253402300799), UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True)
@@ -56,30 +60,56 @@ class Oddity:
     error: str
 
 
+@dataclass
+class Scan:
+    """What lies under drops: what changed, what is odd, and the known paths that are gone."""
+
+    changed: list[Drop] = field(default_factory=list)
+    oddities: list[Oddity] = field(default_factory=list)
+    absent: set[str] = field(default_factory=set)
+
+
 def settle_s() -> float:
     """For how long a file must have stood still to be taken in, in seconds."""
     return float(os.environ.get(SETTLE_VARIABLE, DEFAULT_SETTLE_S))
 
 
 def is_settled(drop: Drop, now_s: float | None = None) -> bool:
-    """Has it stood still for long enough?"""
+    """Has it stood still for long enough? A time in the future tells nothing: see :func:`is_in_future`."""
     return (time.time() if now_s is None else now_s) - drop.changed_at_s >= settle_s()
 
 
-def scan(drops: Path) -> tuple[list[Drop], list[Oddity]]:
-    """All drops and oddities, sorted by path. Symbolic links are never followed."""
-    found: list[Drop] = []
-    odd: list[Oddity] = []
-    folders = [drops]
+def is_in_future(drop: Drop, now_s: float | None = None) -> bool:
+    """Is its time stamp later than now? Then only a second look tells whether it stands still."""
+    return drop.changed_at_s > (time.time() if now_s is None else now_s)
+
+
+def scan(drops: Path, known: dict[str, str] | None = None) -> Scan:
+    """Look at everything under drops. Symbolic links are never followed.
+
+    Args:
+        drops: the folder.
+        known: signature by path of what was taken in before; what is unchanged is not listed again.
+
+    Returns:
+        Changed drops and oddities by path, and the known paths that no longer exist.
+    """
+    found = Scan(absent=set())
+    left = dict(known or {})
+    folders: list[tuple[Path, str]] = [(drops, "")]
     while folders:
-        for each in _scan_folder(folders.pop(), drops):
+        folder, shown = folders.pop()
+        for each in _scan_folder(folder, shown, left):
             if isinstance(each, Drop):
-                found.append(each)
+                found.changed.append(each)
             elif isinstance(each, Oddity):
-                odd.append(each)
+                found.oddities.append(each)
             else:
                 folders.append(each)
-    return sorted(found, key=lambda drop: drop.path), sorted(odd, key=lambda oddity: oddity.path)
+    found.changed.sort(key=lambda drop: drop.path)
+    found.oddities.sort(key=lambda oddity: oddity.path)
+    found.absent = set(left)
+    return found
 
 
 def lies_in(drop: Drop, place: str) -> bool:
@@ -88,64 +118,107 @@ def lies_in(drop: Drop, place: str) -> bool:
 
 
 def shown_path(path: Path, drops: Path) -> str:
-    """A path under drops as text that any database holds."""
-    return os.fsencode(path.relative_to(drops)).decode("utf-8", "backslashreplace")
+    """A path under drops as text that any database holds; no two paths have the same."""
+    return "/".join(shown_name(part) for part in path.relative_to(drops).parts) or "."
 
 
-def _scan_folder(folder: Path, drops: Path) -> Iterator[Drop | Oddity | Path]:
-    files: dict[str, tuple[Path, os.stat_result]] = {}
+def shown_name(name: str) -> str:
+    """A file name as text: bytes that are no UTF-8 become ``\\xff``, and a backslash that would read so ``\\x5c``."""
+    if name.isascii() and "\\" not in name:
+        return name
+    escaped = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name)
+    return os.fsencode(escaped).decode("utf-8", "backslashreplace")
+
+
+def _scan_folder(
+    folder: Path, shown: str, left: dict[str, str]
+) -> Iterator[Drop | Oddity | tuple[Path, str]]:
+    prefix = f"{shown}/" if shown else ""
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
-        yield Oddity(
-            shown_path(folder, drops), "rejected", f"cannot be read: {error.strerror}; check its permissions"
-        )
+        yield Oddity(shown or ".", "rejected", f"cannot be read: {error.strerror}; check its permissions")
         return
+    files: dict[str, os.stat_result] = {}
+    unseen = 0
     for entry in entries:
-        if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED_SUFFIXES):
+        name = entry.name
+        if name[0] == "." or name.endswith(_UNFINISHED_SUFFIXES):
             continue
-        path = Path(entry.path)
-        shown = shown_path(path, drops)
         try:
             status = entry.stat(follow_symlinks=False)
+        except PermissionError:
+            unseen += 1
+            continue
         except OSError:
             continue  # gone since it was listed
-        if stat.S_ISLNK(status.st_mode):
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            files[name] = status
+            continue
+        path = prefix + shown_name(name)
+        if kind == stat.S_IFLNK:
             yield Oddity(
-                shown,
+                path,
                 "rejected",
                 "a symbolic link, which is never followed; drop the file itself, or use 'perf-assets ingest PATH'",
             )
-        elif stat.S_ISDIR(status.st_mode):
-            if path.suffix in _FILE_LIKE_SUFFIXES:
+        elif kind == stat.S_IFDIR:
+            if Path(name).suffix in _FILE_LIKE_SUFFIXES:
                 yield Oddity(
-                    shown, "unsupported", "a directory named like a file; the files in it are taken in"
+                    path, "unsupported", "a directory named like a file; the files in it are taken in"
                 )
-            yield path
-        elif stat.S_ISREG(status.st_mode):
-            files[entry.name] = (path, status)
+            yield Path(entry.path), path
         else:
-            yield Oddity(shown, "unsupported", "neither a file nor a directory; remove it")
-    for members, keys in registry.directory_members().values():
-        if any(key in files for key in keys):
-            yield _drop(
-                shown_path(folder, drops), {name: files.pop(name) for name in members if name in files}
-            )
-    for path, status in files.values():
-        yield _drop(shown_path(path, drops), {PLAIN: (path, status)})
-
-
-def _drop(path: str, files: dict[str, tuple[Path, os.stat_result]]) -> Drop:
-    digest = hashlib.blake2b(digest_size=16)
-    for name, (_, status) in sorted(files.items()):
-        # ctime as well: a file can be replaced by an older one of the same size and time stamp.
-        digest.update(
-            f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}\0".encode()
+            yield Oddity(path, "unsupported", "neither a file nor a directory; remove it")
+    if unseen:
+        yield Oddity(
+            shown or ".",
+            "rejected",
+            f"{unseen} files in it cannot be looked at; give this folder the permission x",
         )
+    for members, keys in registry.directory_members().values():
+        if not keys.isdisjoint(files):
+            run = {name: files.pop(name) for name in sorted(members) if name in files}
+            signature = " ".join(f"{name}:{_signature(status)}" for name, status in run.items())
+            if left.pop(shown or ".", None) != signature:
+                yield _drop(
+                    shown or ".", signature, {name: folder / name for name in run}, list(run.values())
+                )
+    for name, status in files.items():
+        path = prefix + shown_name(name)
+        if refusal := _refusal(status):
+            left.pop(path, None)
+            yield Oddity(path, "rejected", refusal)
+            continue
+        signature = _signature(status)
+        if left.pop(path, None) != signature:
+            yield _drop(path, signature, {PLAIN: folder / name}, [status])
+
+
+def _signature(status: os.stat_result) -> str:
+    # ctime as well: a file can be replaced by an older one of the same size and time stamp.
+    return f"{status.st_size:x}.{status.st_mtime_ns:x}.{status.st_ctime_ns:x}.{status.st_ino:x}"
+
+
+def _refusal(status: os.stat_result) -> str | None:
+    """Why a file is not even copied; None where it may be."""
+    limit = max_file_bytes()
+    if status.st_size > limit:
+        return (
+            f"larger than {limit / 2**30:.3g} GiB, the limit of PERF_ASSETS_MAX_FILE; split it, compress it with gzip,"
+            " or raise the limit"
+        )
+    if status.st_size > _SPARSE_BYTES and status.st_blocks * _BLOCK_BYTES * 8 < status.st_size:
+        return "a sparse file: most of it is holes, which no log has; remove it from drops"
+    return None
+
+
+def _drop(path: str, signature: str, members: dict[str, Path], statuses: list[os.stat_result]) -> Drop:
     return Drop(
         path=path,
-        members={name: path for name, (path, _) in sorted(files.items())},
-        signature=digest.hexdigest(),
-        size_bytes=sum(status.st_size for _, status in files.values()),
-        changed_at_s=max(max(status.st_mtime, status.st_ctime) for _, status in files.values()),
+        members=members,
+        signature=signature,
+        size_bytes=sum(status.st_size for status in statuses),
+        changed_at_s=max(max(status.st_mtime, status.st_ctime) for status in statuses),
     )
