@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from perf_assets.intake.drops import raw
-from perf_assets.intake.drops.ledger import REJECTED, Ledger
+from perf_assets.intake.drops.ledger import REJECTED, DamagedLedgerError, Ledger
 from perf_assets.intake.drops.recovery import make_ledger_again, open_ledger, set_aside
 from perf_assets.intake.drops.scan import scan
 from perf_assets.store.parts import is_intact
@@ -41,12 +41,13 @@ def check(paths: DataPaths, progress: Progress | None = None) -> Findings:
     """
     findings = Findings()
     with exclusive(paths.lock):
-        with open_ledger(paths, findings.healed) as ledger:
-            damaged = ledger.damaged()
-        if damaged:
-            make_ledger_again(
-                paths, findings.healed, f"{len(damaged)} entries are damaged, the first is {damaged[0]}"
-            )
+        try:
+            with open_ledger(paths, findings.healed) as ledger:
+                damaged = ledger.damaged()
+            if damaged:
+                raise DamagedLedgerError(f"{len(damaged)} entries are damaged, the first is {damaged[0]}")
+        except DamagedLedgerError as error:
+            make_ledger_again(paths, findings.healed, str(error))
         with open_ledger(paths, findings.healed) as ledger:
             findings.copies = sum(1 for _ in raw.contents(paths.raw))
             findings.lost = heal_raw(paths, ledger, findings.healed, progress)

@@ -80,11 +80,17 @@ def _register(drop: Drop, paths: DataPaths, ledger: Ledger) -> list[str]:
         cure = "check its permissions" if isinstance(error, PermissionError) else "check the disk it lies on"
         ledger.note_unreadable(drop, f"cannot be read: {error.strerror}; {cure}", now)
         return []
-    if not any(entry.file_id == stored.file_id for entry in ledger.at_path(drop.path)):
-        raw.note_sighting(
-            raw.Sighting(stored.file_id, drop.path, drop.size_bytes, drop.modified_at, now), paths.raw
-        )
+    is_new = not any(entry.file_id == stored.file_id for entry in ledger.at_path(drop.path))
     replaced = ledger.note(drop, stored.file_id, now)
+    for entry in replaced:
+        reading = {name: getattr(entry, name) for name in raw.READING}
+        modified_at = entry.modified_at or now
+        raw.note_sighting(
+            raw.Sighting(entry.file_id, entry.path, entry.bytes, modified_at, now, reading), paths.raw
+        )
+    if is_new:  # after those it replaces, so that it is the newest of its path
+        sighting = raw.Sighting(stored.file_id, drop.path, drop.size_bytes, drop.modified_at, _now())
+        raw.note_sighting(sighting, paths.raw)
     return [entry.file_id for entry in replaced if entry.file_id == stored.begins_with]
 
 

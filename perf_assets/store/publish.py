@@ -11,6 +11,7 @@ another version is simply made again. Nothing here knows drops or formats.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -128,6 +129,7 @@ def publish(
                 if state is not None:
                     return _update(connection, paths, contents, state, wanted, computed)
         except duckdb.Error as error:
+            _raise_if_full(error, paths)
             if (reasons := loading.unloadable(paths, contents.changed_since(None)[0])) != {}:
                 raise UnpublishableError(reasons) from error
             said.append(
@@ -137,6 +139,7 @@ def publish(
         with _fresh(paths) as connection:
             return _update(connection, paths, contents, None, wanted, computed)
     except duckdb.Error as error:
+        _raise_if_full(error, paths)
         reasons = loading.unloadable(paths, contents.changed_since(None)[0])
         if not reasons:
             raise
@@ -397,6 +400,15 @@ def _spare(paths: DataPaths) -> Path:
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
     file.with_name(file.name + ".wal").unlink(missing_ok=True)
+
+
+_FULL_BYTES = 256 * 1024
+
+
+def _raise_if_full(error: duckdb.Error, paths: DataPaths) -> None:
+    """Raise an error of the disk as what it is: the tables are not to blame."""
+    if "No space left" in str(error) or shutil.disk_usage(paths.root).free < _FULL_BYTES:
+        raise OSError(errno.ENOSPC, f"No space left: free some for {paths.root} and ingest again") from error
 
 
 def _first_line(error: Exception) -> str:

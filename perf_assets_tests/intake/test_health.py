@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from perf_assets.store.publish import publish_computed
 from perf_assets.workspace import filesystems
 from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.intake.test_pipeline import POLL_HEADER, poll_rows, statuses, write
-from perf_assets_tests.support import EXAMPLES, ROOT, sql, table_contents
+from perf_assets_tests.support import EXAMPLES, sql, table_contents
 
 SCORE = {
     "target": "latency",
@@ -115,12 +114,11 @@ def test_a_lost_ledger_comes_back_from_raw_with_all_drops_deleted(damaged, harm)
     health.check(damaged)
     ingest(damaged)
     after = table_contents(damaged)
-    for contents in (before, after):  # the beginning of a log that grew is known by its sighting alone
-        contents["source_files"] = [row for row in contents["source_files"] if "'replaced'" not in row]
     assert after == before
 
 
 def test_a_damaged_raw_copy_is_healed_from_drops(damaged):
+    ingest(damaged)  # copied drops have new times
     before = table_contents(damaged)
     copies = [path for path in damaged.raw.glob("??/*") if path.is_file() and path.suffix != ".jsonl"]
     deleted = [
@@ -130,7 +128,7 @@ def test_a_damaged_raw_copy_is_healed_from_drops(damaged):
         if copy.name not in deleted:
             flip(copy)
     report = rebuild(damaged)
-    assert len(report.healed) >= len(copies) - 1
+    assert len(report.healed) == len(copies) - 1
     assert table_contents(damaged) == before
 
 
@@ -218,20 +216,16 @@ def test_what_an_ordinary_user_cannot_read_is_named(data, tmp_path):
         if path != Path("/") and not path.stat().st_mode & 0o001:
             path.chmod(path.stat().st_mode | 0o055)
     (data.drops / "folder").chmod(0o444)
-    script = "from perf_assets.cli.app import main; import sys; sys.argv = ['perf-assets', 'ingest']; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"PERF_ASSETS_DATA": str(data.root), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        user=65534,
-        group=65534,
-        extra_groups=[],
-        cwd=tmp_path,
-    )
-    assert done.returncode == 3, done.stderr
-    assert "closed.csv" in done.stdout
+    # A fork, since an ordinary user may not reach the interpreter; what it imports was imported before.
+    ingest(DataPaths(tmp_path / "other"))
+    child = os.fork()
+    if not child:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        report = ingest(data)
+        os._exit(len(report.oddities) + 10 * report.count("ingested"))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 11
     (data.drops / "folder").chmod(0o755)
     errors = dict(sql(data, "SELECT path, error FROM source_files WHERE status = 'rejected'"))
     assert "check its permissions" in errors["closed.csv"]
@@ -310,17 +304,21 @@ def test_a_full_disk_leaves_the_published_tables_and_recovers(small_disk, free_k
     write(data, "a.csv", POLL_HEADER + poll_rows(0, 50))
     ingest(data)
     before = table_contents(data)
-    content = POLL_HEADER + poll_rows(100, 8000)
+    content = POLL_HEADER + poll_rows(100, 3400)
     filler = small_disk / "filler"
     write(data, "b.csv", content)
     status = os.statvfs(small_disk)
     filler.write_bytes(bytes(max(0, status.f_bavail * status.f_bsize - free_kib * 1024)))
+    failure = None
     try:
         ingest(data)
-        assert sql(data, "SELECT count(*) FROM cleaned_telemetry") == [(8050,)]
     except OSError as error:
-        assert error.errno == errno.ENOSPC or "space" in str(error)
+        failure = error
+    if failure is None:
+        assert sql(data, "SELECT count(*) FROM cleaned_telemetry") == [(3450,)]
+    else:
+        assert failure.errno == errno.ENOSPC
         assert table_contents(data) == before
     filler.unlink()
     ingest(data)
-    assert sql(data, "SELECT count(*) FROM cleaned_telemetry") == [(8050,)]
+    assert sql(data, "SELECT count(*) FROM cleaned_telemetry") == [(3450,)]

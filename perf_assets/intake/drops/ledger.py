@@ -7,6 +7,7 @@ its bookkeeping columns. Rules of what follows from what lies in drops stand her
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sqlite3
 import uuid
@@ -28,6 +29,9 @@ INGESTED, DUPLICATE, REPLACED, REJECTED, UNSUPPORTED = (
 )
 ODD = "odd"
 """The signature of an entry that is no drop."""
+
+_NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
+"""Errors of the folder that the ledger lies in, not of its content."""
 
 _TIMES = ("ingested_at", "modified_at", "replaced_at")
 _SCHEMA = """
@@ -117,25 +121,25 @@ class Ledger:
 
         Raises:
             DamagedLedgerError: the file is no ledger.
+            OSError: no space is left.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         try:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            if is_new:
+                _create(connection)
+            yield cls(connection)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "").startswith(_NO_SPACE):
                 if is_new:
-                    _create(connection)
-                ledger = cls(connection)
-            except sqlite3.Error as error:
-                raise DamagedLedgerError(f"{path} is damaged ({error})") from error
-            try:
-                yield ledger
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
-                    raise
-                raise DamagedLedgerError(f"{path} is damaged ({error})") from error
+                    path.unlink(missing_ok=True)
+                raise OSError(
+                    errno.ENOSPC, f"cannot write {path} ({error}): free some space there"
+                ) from error
+            raise DamagedLedgerError(f"{path} is damaged ({error})") from error
         finally:
             connection.close()
 

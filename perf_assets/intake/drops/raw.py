@@ -23,6 +23,7 @@ _CHUNK_BYTES = 1024 * 1024
 _PARTIAL = "partial"
 _SEEN = "seen.jsonl"
 _HEX = frozenset("0123456789abcdef")
+READING = ("format", "lines", "runs", "records", "rejected", "ignored", "parser_version")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Sighting:
     bytes: int
     modified_at: datetime
     seen_at: datetime
+    reading: dict[str, str | int | None] | None = None
+    """What became of it, noted when another content took its place."""
 
 
 def store(drop: Drop, raw: Path, previous_bytes: int | None = None) -> Stored:
@@ -114,6 +117,7 @@ def note_sighting(sighting: Sighting, raw: Path) -> None:
         "bytes": sighting.bytes,
         "modified_at": sighting.modified_at.isoformat(),
         "seen_at": sighting.seen_at.isoformat(),
+        **({"reading": sighting.reading} if sighting.reading is not None else {}),
     }
     folder = raw / sighting.file_id[:2]
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,6 +185,7 @@ def _read_seen(file: Path) -> Iterator[Sighting]:
                 int(record["bytes"]),
                 datetime.fromisoformat(record["modified_at"]),
                 datetime.fromisoformat(record["seen_at"]),
+                {name: value for name, value in dict(record.get("reading") or {}).items() if name in READING},
             )
         except (ValueError, KeyError, TypeError):
             continue  # damaged, or cut by a crash; its content is found by its name

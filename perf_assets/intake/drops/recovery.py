@@ -91,6 +91,8 @@ def _from_raw(paths: DataPaths) -> None:
             last = next(sighting for sighting in reversed(seen) if sighting.file_id == file_id)
             entry = Entry(path, file_id, last.bytes, modified_at=last.modified_at, is_present=False)
             if file_id != newest.file_id:
+                for name, value in (last.reading or {}).items():
+                    setattr(entry, name, value)
                 entry.status, entry.replaced_at = REPLACED, newest.seen_at
                 entry.ingested_at = last.seen_at
             elif file_id not in present:
