@@ -11,7 +11,7 @@ stands in ``registering``, ``reading`` and the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ class IngestReport:
 
 def pending(paths: DataPaths) -> list[Drop]:
     """Drops that the ledger does not hold in their present state and that stand still. Reads no content."""
-    known: dict[str, str] = {}
+    known: dict[str, int] = {}
     if paths.ledger.exists():
         with Ledger.open(paths.ledger) as ledger:
             known = ledger.signatures()
@@ -109,7 +109,7 @@ def rebuild(paths: DataPaths, progress: Progress | None = None) -> IngestReport:
 
 
 @contextmanager
-def _ledger(paths: DataPaths) -> Iterator[tuple[Ledger, IngestReport]]:
+def _ledger(paths: DataPaths) -> Generator[tuple[Ledger, IngestReport]]:
     """The ledger and an empty report, after removing what an interrupted ingest left."""
     report = IngestReport()
     with open_ledger(paths, report.healed) as ledger:

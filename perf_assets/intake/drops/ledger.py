@@ -11,7 +11,7 @@ import errno
 import hashlib
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -27,7 +27,7 @@ INGESTED, DUPLICATE, REPLACED, REJECTED, UNSUPPORTED = (
     "rejected",
     "unsupported",
 )
-ODD = "odd"
+ODD = 0
 """The signature of an entry that is no drop."""
 
 _NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
@@ -38,18 +38,19 @@ _SCHEMA = """
 CREATE TABLE entries (
     path TEXT NOT NULL, file_id TEXT NOT NULL, bytes INTEGER NOT NULL, format TEXT, status TEXT, lines INTEGER,
     runs INTEGER, records INTEGER, rejected INTEGER, ignored INTEGER, parser_version INTEGER, error TEXT,
-    ingested_at TEXT, modified_at TEXT, signature TEXT NOT NULL, is_present INTEGER NOT NULL, batch INTEGER,
+    ingested_at TEXT, modified_at TEXT, signature INTEGER NOT NULL, is_present INTEGER NOT NULL, batch INTEGER,
     parsed_by TEXT, parsed_path TEXT, is_primary INTEGER NOT NULL, replaced_at TEXT, checksum TEXT,
     revision INTEGER NOT NULL, PRIMARY KEY (path, file_id)
 ) WITHOUT ROWID;
 CREATE INDEX by_content ON entries (file_id);
 CREATE INDEX by_revision ON entries (revision);
 CREATE INDEX by_batch ON entries (batch) WHERE batch IS NOT NULL;
-CREATE INDEX present ON entries (path, signature) WHERE is_present = 1 AND signature <> 'odd';
-CREATE INDEX odd ON entries (path) WHERE signature = 'odd';
-CREATE INDEX by_parsing ON entries (parsed_by) WHERE is_primary = 1;
+CREATE INDEX present ON entries (path, signature, is_present) WHERE is_present = 1 AND signature <> 0;
+CREATE INDEX odd ON entries (path) WHERE signature = 0;
+CREATE INDEX by_parsing ON entries (is_primary, parsed_by);
 CREATE INDEX elsewhere ON entries (path) WHERE is_primary = 1 AND parsed_path IS NOT path;
-CREATE INDEX replaced ON entries (replaced_at) WHERE replaced_at IS NOT NULL;
+CREATE INDEX replaced ON entries (replaced_at, file_id) WHERE replaced_at IS NOT NULL;
+CREATE INDEX held ON entries (file_id) WHERE status IS NOT 'replaced';
 CREATE TABLE removed (path TEXT NOT NULL, file_id TEXT NOT NULL, revision INTEGER NOT NULL);
 CREATE INDEX removed_by_revision ON removed (revision);
 CREATE TABLE origins (origin TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
@@ -88,7 +89,7 @@ class Entry:
     error: str | None = None
     ingested_at: datetime | None = None
     modified_at: datetime | None = None
-    signature: str = ""
+    signature: int = -1
     is_present: bool = True
     batch: int | None = None
     parsed_by: str | None = None
@@ -116,7 +117,7 @@ class Ledger:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator[Ledger]:
+    def open(cls, path: Path) -> Generator[Ledger]:
         """Open the ledger of a data folder, an empty one where there is none yet.
 
         Raises:
@@ -155,11 +156,11 @@ class Ledger:
         """Number of the newest change that was committed."""
         return int(self._fact("revision"))
 
-    def signatures(self) -> dict[str, str]:
+    def signatures(self) -> dict[str, int]:
         """Signature by path of everything that was present when last looked at."""
         return dict(
             self._connection.execute(
-                "SELECT path, signature FROM entries WHERE is_present = 1 AND signature <> 'odd'"
+                "SELECT path, signature FROM entries WHERE is_present = 1 AND signature <> 0"
             )
         )
 
@@ -174,12 +175,12 @@ class Ledger:
 
     def at_path(self, path: str) -> list[Entry]:
         """The entries of a path, but for replaced ones."""
-        return self._select("WHERE path = ? AND status IS NOT 'replaced' AND signature <> 'odd'", path)
+        return self._select("WHERE path = ? AND status IS NOT 'replaced' AND signature <> 0", path)
 
     def of_content(self, file_id: str) -> list[Entry]:
         """The entries that hold a content, but for replaced ones."""
         return self._select(
-            "WHERE file_id = ? AND status IS NOT 'replaced' AND signature <> 'odd' ORDER BY path", file_id
+            "WHERE file_id = ? AND status IS NOT 'replaced' AND signature <> 0 ORDER BY path", file_id
         )
 
     def waiting(self, valid: Collection[str]) -> list[Entry]:
@@ -187,7 +188,9 @@ class Ledger:
         found = self._connection.execute("SELECT DISTINCT parsed_by FROM entries WHERE is_primary = 1")
         stale = [by for (by,) in found if by and by not in valid]
         entries = self._select("WHERE is_primary = 1 AND parsed_by IS NULL")
-        entries += self._select("WHERE is_primary = 1 AND parsed_path IS NOT path AND parsed_by IS NOT NULL")
+        entries += self._select(
+            "INDEXED BY elsewhere WHERE is_primary = 1 AND parsed_path IS NOT path AND +parsed_by IS NOT NULL"
+        )
         for by in stale:
             entries += self._select("WHERE is_primary = 1 AND parsed_by = ? AND parsed_path IS path", by)
         return sorted(entries, key=lambda entry: entry.path)
@@ -195,7 +198,7 @@ class Ledger:
     def held_contents(self) -> set[str]:
         """The contents that entries hold and raw must have, but for replaced versions and what was never copied."""
         found = self._connection.execute(
-            "SELECT DISTINCT file_id FROM entries WHERE status IS NOT 'replaced' AND signature <> 'odd'"
+            "SELECT DISTINCT file_id FROM entries WHERE status IS NOT 'replaced' AND signature <> 0"
             " AND parsed_by IS NOT ''"
         )
         return {file_id for (file_id,) in found}
@@ -219,7 +222,8 @@ class Ledger:
     def replaced_before(self, moment: datetime) -> list[str]:
         """Contents that were replaced before a moment and that no other entry holds."""
         found = self._connection.execute(
-            "SELECT DISTINCT file_id FROM entries AS e WHERE replaced_at < ? AND NOT EXISTS"
+            "SELECT DISTINCT file_id FROM entries AS e INDEXED BY replaced"
+            " WHERE replaced_at IS NOT NULL AND replaced_at < ? AND NOT EXISTS"
             " (SELECT 1 FROM entries AS o WHERE o.file_id = e.file_id AND o.status IS NOT 'replaced')",
             [moment.isoformat()],
         )
@@ -299,7 +303,7 @@ class Ledger:
         for odd in oddities:
             file_id = hashlib.sha256(f"{odd.path}\0{odd.error}".encode()).hexdigest()
             wanted[odd.path, file_id] = odd
-        held = {(entry.path, entry.file_id) for entry in self._select("WHERE signature = 'odd'")}
+        held = {(entry.path, entry.file_id) for entry in self._select("WHERE signature = 0")}
         for key in held - wanted.keys():
             self._remove(*key)
         for key in wanted.keys() - held:
@@ -310,7 +314,7 @@ class Ledger:
     def note_absent(self, paths: Iterable[str]) -> None:
         """Paths that no longer exist keep their rows, unless the same content lies elsewhere: it was moved."""
         for path in paths:
-            for entry in self._select("WHERE path = ? AND is_present = 1 AND signature <> 'odd'", path):
+            for entry in self._select("WHERE path = ? AND is_present = 1 AND signature <> 0", path):
                 others = [
                     other
                     for other in self.of_content(entry.file_id)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from perf_assets.intake.drops import raw
-from perf_assets.intake.drops.ledger import ODD, REPLACED, DamagedLedgerError, Entry, Ledger, LedgerError
+from perf_assets.intake.drops.ledger import REPLACED, DamagedLedgerError, Entry, Ledger, LedgerError
 from perf_assets.workspace.filesystems import network_type
 from perf_assets.workspace.paths import DataPaths
 
@@ -18,7 +18,7 @@ _EARLIER_LEDGER = "ledger.parquet"
 
 
 @contextmanager
-def open_ledger(paths: DataPaths, healed: list[str] | None = None) -> Iterator[Ledger]:
+def open_ledger(paths: DataPaths, healed: list[str] | None = None) -> Generator[Ledger]:
     """Open the ledger; one that is gone or damaged is first made again from raw. The caller holds the ingest lock.
 
     Args:
@@ -112,7 +112,7 @@ def _migrate(earlier: Path, paths: DataPaths) -> None:
         pq.read_table(earlier).to_pylist(), key=lambda row: (not row["is_present"], row["path"])
     ):
         entry = Entry(**{name: value for name, value in row.items() if name in names})
-        if entry.signature != ODD and entry.status != REPLACED:
+        if row["signature"] != "odd" and entry.status != REPLACED:
             raw.note_sighting(
                 raw.Sighting(
                     entry.file_id, entry.path, entry.bytes, entry.modified_at or now, entry.ingested_at or now
@@ -127,8 +127,8 @@ def _migrate(earlier: Path, paths: DataPaths) -> None:
                 entry.parsed_by, entry.parsed_path = f"{by}|{timezone}", path
         if entry.status == REPLACED:
             entry.replaced_at = entry.ingested_at or now
-        if entry.signature != ODD:
-            entry.signature = "of an earlier version"
+        if row["signature"] != "odd":
+            entry.signature = -1
             entries.append(entry)
     _write(entries, paths)
     earlier.rename(earlier.with_suffix(".parquet.migrated"))

@@ -36,7 +36,7 @@ class Drop:
 
     path: str
     members: dict[str, Path]
-    signature: str
+    signature: int
     size_bytes: int
     changed_at_s: float
 
@@ -84,7 +84,7 @@ def is_in_future(drop: Drop, now_s: float | None = None) -> bool:
     return drop.changed_at_s > (time.time() if now_s is None else now_s)
 
 
-def scan(drops: Path, known: dict[str, str] | None = None) -> Scan:
+def scan(drops: Path, known: dict[str, int] | None = None) -> Scan:
     """Look at everything under drops. Symbolic links are never followed.
 
     Args:
@@ -96,10 +96,11 @@ def scan(drops: Path, known: dict[str, str] | None = None) -> Scan:
     """
     found = Scan(absent=set())
     left = dict(known or {})
+    limit_bytes = max_file_bytes()
     folders: list[tuple[Path, str]] = [(drops, "")]
     while folders:
         folder, shown = folders.pop()
-        for each in _scan_folder(folder, shown, left):
+        for each in _scan_folder(folder, shown, left, limit_bytes):
             if isinstance(each, Drop):
                 found.changed.append(each)
             elif isinstance(each, Oddity):
@@ -131,7 +132,7 @@ def shown_name(name: str) -> str:
 
 
 def _scan_folder(
-    folder: Path, shown: str, left: dict[str, str]
+    folder: Path, shown: str, left: dict[str, int], limit_bytes: int
 ) -> Iterator[Drop | Oddity | tuple[Path, str]]:
     prefix = f"{shown}/" if shown else ""
     try:
@@ -180,14 +181,15 @@ def _scan_folder(
     for members, keys in registry.directory_members().values():
         if not keys.isdisjoint(files):
             run = {name: files.pop(name) for name in sorted(members) if name in files}
-            signature = " ".join(f"{name}:{_signature(status)}" for name, status in run.items())
+            signature = hash(tuple(_signature(status) for status in run.values())) or 1
             if left.pop(shown or ".", None) != signature:
                 yield _drop(
                     shown or ".", signature, {name: folder / name for name in run}, list(run.values())
                 )
+    doubtful_bytes = min(limit_bytes, _SPARSE_BYTES)
     for name, status in files.items():
-        path = prefix + shown_name(name)
-        if refusal := _refusal(status):
+        path = prefix + (name if name.isascii() and "\\" not in name else shown_name(name))
+        if status.st_size > doubtful_bytes and (refusal := _refusal(status, limit_bytes)):
             left.pop(path, None)
             yield Oddity(path, "rejected", refusal)
             continue
@@ -196,17 +198,17 @@ def _scan_folder(
             yield _drop(path, signature, {PLAIN: folder / name}, [status])
 
 
-def _signature(status: os.stat_result) -> str:
-    # ctime as well: a file can be replaced by an older one of the same size and time stamp.
-    return f"{status.st_size:x}.{status.st_mtime_ns:x}.{status.st_ctime_ns:x}.{status.st_ino:x}"
+def _signature(status: os.stat_result) -> int:
+    # ctime as well: a file can be replaced by an older one of the same size and time stamp. Hashes of whole numbers
+    # are the same in every process; 0 stands for what is no drop.
+    return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)) or 1
 
 
-def _refusal(status: os.stat_result) -> str | None:
+def _refusal(status: os.stat_result, limit_bytes: int) -> str | None:
     """Why a file is not even copied; None where it may be."""
-    limit = max_file_bytes()
-    if status.st_size > limit:
+    if status.st_size > limit_bytes:
         return (
-            f"larger than {limit / 2**30:.3g} GiB, the limit of PERF_ASSETS_MAX_FILE; split it, compress it with gzip,"
+            f"larger than {limit_bytes / 2**30:.3g} GiB, the limit of PERF_ASSETS_MAX_FILE; split it, compress it with gzip,"
             " or raise the limit"
         )
     if status.st_size > _SPARSE_BYTES and status.st_blocks * _BLOCK_BYTES * 8 < status.st_size:
@@ -214,7 +216,7 @@ def _refusal(status: os.stat_result) -> str | None:
     return None
 
 
-def _drop(path: str, signature: str, members: dict[str, Path], statuses: list[os.stat_result]) -> Drop:
+def _drop(path: str, signature: int, members: dict[str, Path], statuses: list[os.stat_result]) -> Drop:
     return Drop(
         path=path,
         members=members,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 FREE_S = 10.0
@@ -17,7 +17,7 @@ class OverBudgetError(Exception):
 
 
 @contextmanager
-def cpu_budget(size_bytes: int) -> Iterator[None]:
+def cpu_budget(size_bytes: int) -> Generator[None]:
     """Let a block use so much processor time as a file of this size may cost, and interrupt it beyond.
 
     The interruption is a signal of the process's own timer (setitimer(2)), which Python and its regular expressions
