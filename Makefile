@@ -23,9 +23,7 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 ui: $(VENV)/ready
-	@# A fresh instance must be set up by one process, before the UI and the daemon open it at once.
-	@source $(BIN)/activate && python -c 'import dagster as dg; dg.DagsterInstance.from_config(".").dispose()' \
-	  && exec dagster dev $(if $(PORT),--port $(PORT))
+	@source $(BIN)/activate && exec perf-assets ui $(if $(PORT),--port $(PORT))
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

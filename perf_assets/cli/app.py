@@ -23,6 +23,7 @@ for command in (
     measuring.sweep,
     measuring.profile,
     operating.status,
+    operating.ui,
     predicting.fit,
     predicting.predict,
     predicting.plan,

@@ -1,7 +1,8 @@
-"""What runs and who holds what: ``status``."""
+"""The UI, and what runs and who holds what: ``ui`` and ``status``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -27,3 +28,19 @@ def status(recent: int) -> None:
             click.echo(section.title if section.rows else f"{section.title}: none")
             if section.rows:
                 print_table(list(section.columns), section.rows)
+
+
+@click.command()
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535))
+def ui(port: int) -> None:
+    """Serve the Dagster UI on this machine's loopback address, closed to pages of other sites.
+
+    Needs dagster.yaml and workspace.yaml in the current folder. A bare 'dagster dev' shows the same, unprotected.
+    """
+    from perf_assets.defs.ui import serve
+
+    for name in ("dagster.yaml", "workspace.yaml"):
+        if not Path(name).exists():
+            raise click.ClickException(f"no {name} in {Path.cwd()}: go to the project's folder")
+    data_paths()
+    sys.exit(serve(port))

@@ -9,7 +9,6 @@ output while it comes and reads nothing but exit codes.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -44,11 +43,11 @@ def place_of(context: dg.AssetExecutionContext, configured: Mapping[str, str | N
 
 
 class DeviceRunner(dg.ConfigurableResource):
-    """Runs the profiler on an engine, follows it in the UI, and leaves nothing behind."""
+    """Runs the profiler on an engine, follows it in the UI, and leaves nothing behind.
 
-    site_file: str = Field(
-        default="", description="cluster.toml; empty for PERF_ASSETS_CLUSTER or ./cluster.toml."
-    )
+    The site file is ``PERF_ASSETS_CLUSTER`` or ``./cluster.toml``, never a field: its lines become shell commands.
+    """
+
     points_per_job: int = Field(
         default=100, description="Points measured by one job; the next job goes on where it stopped."
     )
@@ -63,7 +62,7 @@ class DeviceRunner(dg.ConfigurableResource):
             dagster.Failure: there is none.
         """
         try:
-            return engine_of(executor, self._site_file())
+            return engine_of(executor)
         except CampaignError as error:
             raise dg.Failure(f"tag {EXECUTOR_TAG}: {error}") from error
 
@@ -100,7 +99,6 @@ class DeviceRunner(dg.ConfigurableResource):
                 stage,
                 place,
                 again=again,
-                site_file=self._site_file(),
                 limits=limits,
                 owner=context.run.run_id,
                 on_output=on_output,
@@ -111,9 +109,6 @@ class DeviceRunner(dg.ConfigurableResource):
         except dg.DagsterExecutionInterruptedError as error:
             # The job was cancelled on the way here; a retry policy must not submit another.
             raise dg.Failure("interrupted; its job was cancelled", allow_retries=False) from error
-
-    def _site_file(self) -> Path | None:
-        return Path(self.site_file) if self.site_file else None
 
 
 def end_orphans(engine: Engine, instance: dg.DagsterInstance) -> list[str]:

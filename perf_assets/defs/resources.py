@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import dagster as dg
-from pydantic import Field
 
-from perf_assets.workspace.paths import DataPaths, data_paths, in_folder
+from perf_assets.workspace.paths import DataPaths, data_paths
 
 
 class DataFolder(dg.ConfigurableResource):
-    """The data folder that assets read and write."""
+    """The data folder that assets read and write: ``PERF_ASSETS_DATA``, or else ``data`` in the current folder.
 
-    root: str = Field(
-        default="",
-        description="Data folder; empty for PERF_ASSETS_DATA, or else 'data' in the current folder.",
-    )
+    It has no field: whoever may launch a run must not choose where it reads and writes.
+    """
 
     def paths(self) -> DataPaths:
         """Where things lie in it."""
-        return in_folder(Path(self.root)) if self.root else data_paths()
+        return data_paths()

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from perf_assets.intake.drops import raw
-from perf_assets.intake.drops.ledger import REJECTED, DamagedLedgerError, Ledger
+from perf_assets.intake.drops.entry import REJECTED
+from perf_assets.intake.drops.ledger import DamagedLedgerError, Ledger
 from perf_assets.intake.drops.recovery import make_ledger_again, open_ledger, set_aside
 from perf_assets.intake.drops.scan import scan
 from perf_assets.store.parts import is_intact

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from perf_assets.intake import health, reading, registering
 from perf_assets.intake.drops import raw
-from perf_assets.intake.drops.ledger import INGESTED, REJECTED, Entry, Ledger
+from perf_assets.intake.drops.entry import INGESTED, REJECTED, Entry
+from perf_assets.intake.drops.ledger import Ledger
 from perf_assets.intake.drops.recovery import open_ledger
 from perf_assets.intake.drops.scan import Drop, Oddity, is_in_future, is_settled, scan, shown_path
 from perf_assets.intake.parsing import registry

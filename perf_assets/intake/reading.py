@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from perf_assets.intake.drops import raw
-from perf_assets.intake.drops.ledger import INGESTED, REJECTED, UNSUPPORTED, Entry, Ledger
+from perf_assets.intake.drops.entry import INGESTED, REJECTED, UNSUPPORTED, Entry
+from perf_assets.intake.drops.ledger import Ledger
 from perf_assets.intake.parsing import registry
 from perf_assets.intake.parsing.budget import OverBudgetError, cpu_budget
 from perf_assets.intake.parsing.records import Records

@@ -18,7 +18,6 @@ import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.schema.device_catalog import catalog
@@ -32,13 +31,20 @@ from perf_assets.store.computed import (
     write_computed,
 )
 from perf_assets.store.database import (
-    MEMORY_LIMIT,
     SQL_FOLDER,
-    STORAGE_VERSION,
     NoDatabaseError,
     create_tables,
     has_current_schema,
     open_readonly,
+)
+from perf_assets.store.swapping import (
+    open_to_write,
+    partial_file,
+    remove,
+    spare_file,
+    swap,
+    use_copy,
+    use_spare,
 )
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
@@ -238,16 +244,16 @@ def _brought_up(
     """
     import duckdb
 
-    spare = _spare(paths)
-    candidates = [_use_spare, _use_copy] if allow_older and spare.exists() else [_use_copy]
+    spare = spare_file(paths)
+    candidates = [use_spare, use_copy] if allow_older and spare.exists() else [use_copy]
     for prepare in candidates:
         partial = prepare(paths)
         if partial is None:
             continue
         try:
-            connection = _open(partial, paths)
+            connection = open_to_write(partial, paths)
         except duckdb.Error:
-            _remove(partial)  # somebody reads it: the file stays with them, without its name
+            remove(partial)  # somebody reads it: the file stays with them, without its name
             continue
         try:
             state = _State.read(connection)
@@ -260,12 +266,12 @@ def _brought_up(
             if usable:
                 yield connection, state
                 connection.close()
-                _swap(partial, paths)
+                swap(partial, paths)
                 return
         finally:
             connection.close()
             if partial.exists():
-                _remove(partial)
+                remove(partial)
     with duckdb.connect() as nothing:
         yield nothing, None
 
@@ -273,66 +279,21 @@ def _brought_up(
 @contextmanager
 def _fresh(paths: DataPaths) -> Generator[duckdb.DuckDBPyConnection]:
     """An empty database with all tables, open for writing; it is swapped in at the end."""
-    partial = _partial(paths)
-    _remove(partial)
-    connection = _open(partial, paths)
+    partial = partial_file(paths)
+    remove(partial)
+    connection = open_to_write(partial, paths)
     try:
         create_tables(connection)
         yield connection
         connection.close()
-        _swap(partial, paths)
+        swap(partial, paths)
         # What was there before is of no use; a copy of the new one is what the next publish begins with.
-        _remove(_spare(paths))
+        remove(spare_file(paths))
         shutil.copyfile(paths.database, partial)
-        os.replace(partial, _spare(paths))
+        os.replace(partial, spare_file(paths))
     finally:
         connection.close()
-        _remove(partial)
-
-
-def _use_spare(paths: DataPaths) -> Path | None:
-    partial = _partial(paths)
-    _remove(partial)
-    spare = _spare(paths)
-    if spare.with_name(spare.name + ".wal").exists() or _is_open_here(spare):
-        _remove(spare)
-        return None
-    os.replace(spare, partial)
-    return partial
-
-
-def _is_open_here(file: Path) -> bool:
-    """Has this process the file open under any name? Its own locks would not keep it from writing."""
-    wanted = file.stat()
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            found = os.stat(f"/proc/self/fd/{descriptor}")
-        except OSError:
-            continue
-        if (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev):
-            return True
-    return False
-
-
-def _use_copy(paths: DataPaths) -> Path | None:
-    """A copy of the published file; None where there is none, or where somebody writes to it."""
-    partial = _partial(paths)
-    _remove(partial)
-    if not paths.database.exists() or paths.database.with_name(paths.database.name + ".wal").exists():
-        return None
-    shutil.copyfile(paths.database, partial)
-    return partial
-
-
-def _swap(partial: Path, paths: DataPaths) -> None:
-    """Let a finished database take the place of the published one, which becomes the spare."""
-    spare = _spare(paths)
-    _remove(spare)
-    if paths.database.exists():
-        os.link(paths.database, spare)
-    # A shell that has the old file open for writing keeps its own log; it must not be replayed on this one.
-    paths.database.with_name(paths.database.name + ".wal").unlink(missing_ok=True)
-    os.replace(partial, paths.database)
+        remove(partial)
 
 
 def _published_state(paths: DataPaths) -> _State | None:
@@ -367,39 +328,6 @@ def _read_computed(paths: DataPaths, healed: list[str]) -> tuple[dict[str, pa.Ta
             tables[table] = rows
             digest.update(f"{table} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return tables, digest.hexdigest()
-
-
-def _open(file: Path, paths: DataPaths) -> duckdb.DuckDBPyConnection:
-    """A writing connection that can read parts and nothing else."""
-    import duckdb
-
-    connection = duckdb.connect(
-        file,
-        config={
-            "storage_compatibility_version": STORAGE_VERSION,
-            "memory_limit": MEMORY_LIMIT,
-            # Twice as fast to load; who wants rows in file order asks for it (line_number).
-            "preserve_insertion_order": "false",
-            "temp_directory": str(paths.root / "spill"),
-        },
-    )
-    connection.execute("SET allowed_directories = ?", [[str(paths.root)]])
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-def _partial(paths: DataPaths) -> Path:
-    return paths.database.with_name(paths.database.name + ".partial")
-
-
-def _spare(paths: DataPaths) -> Path:
-    return paths.database.with_name(paths.database.name + ".spare")
-
-
-def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    file.with_name(file.name + ".wal").unlink(missing_ok=True)
 
 
 _FULL_BYTES = 256 * 1024

@@ -9,6 +9,7 @@ from pathlib import Path
 DATA_VARIABLE = "PERF_ASSETS_DATA"
 DROPS_VARIABLE = "PERF_ASSETS_DROPS"
 WORK_VARIABLE = "PERF_ASSETS_WORK"
+SWEEPS_VARIABLE = "PERF_ASSETS_SWEEPS"
 
 
 class NoDataFolderError(Exception):
@@ -121,3 +122,18 @@ def in_folder(root: Path) -> DataPaths:
     )
     paths.drops.mkdir(parents=True, exist_ok=True)
     return paths
+
+
+def launchable_sweep(name: str) -> Path:
+    """The file of a sweep that may be launched: one in ``PERF_ASSETS_SWEEPS``, by default the folder ``sweeps``.
+
+    Raises:
+        ValueError: it lies elsewhere.
+    """
+    folder = Path(os.environ.get(SWEEPS_VARIABLE, "sweeps")).resolve()
+    path = Path(name).resolve()
+    if not path.is_relative_to(folder):
+        raise ValueError(
+            f"sweep {name} is not in {folder}: put it there, or name its folder with {SWEEPS_VARIABLE}"
+        )
+    return path

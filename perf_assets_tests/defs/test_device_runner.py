@@ -55,6 +55,7 @@ def project(data, tmp_path, monkeypatch):
     """A data folder with a sweep in it, and everything told by the environment."""
     monkeypatch.setenv("PERF_ASSETS_DATA", str(data.root))
     monkeypatch.setenv("PERF_ASSETS_LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setenv("PERF_ASSETS_SWEEPS", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "small.toml").write_text(SWEEP.format(seconds=0.2))
     return tmp_path

@@ -73,6 +73,7 @@ WRONG_SITES = {
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PERF_ASSETS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("PERF_ASSETS_SWEEPS", str(tmp_path))
     (tmp_path / "data" / "drops").mkdir(parents=True)
     (tmp_path / "sweep.toml").write_text(SWEEP)
     return tmp_path
@@ -132,6 +133,7 @@ def test_unknown_stage_and_executor(project):
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
+        ({"sweep": "../elsewhere/sweep.toml"}, "PERF_ASSETS_SWEEPS"),
         ({"sweep": "absent.toml"}, "name a TOML file like sweeps/demo.toml"),
         ({"sweep": "sweep.toml", "stage": "huge"}, "use one of sanity, quick, full"),
         ({"sweep": "sweep.toml", "executor": "cloud"}, "use local or slurm"),

@@ -13,6 +13,7 @@ from perf_assets.defs.resources import DataFolder
 from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets.store.database import open_readonly, query
 from perf_assets.store.publish import publish_computed
+from perf_assets.workspace.paths import launchable_sweep
 
 POOL = "device_profiles"
 _MEASURED = """
@@ -113,7 +114,7 @@ def device_profiles(
     paths = data_folder.paths()
     place = place_of(context, {"executor": config.executor, "device": config.device})
     try:
-        sweep = read_sweep(config.sweep)
+        sweep = read_sweep(launchable_sweep(config.sweep))
     except ValueError as error:
         raise dg.Failure(str(error)) from error
     report = device_runner.run_sweep(context, paths, sweep, config.stage, place, again=config.again)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from perf_assets.intake.drops import raw
-from perf_assets.intake.drops.ledger import REPLACED, DamagedLedgerError, Entry, Ledger, LedgerError
+from perf_assets.intake.drops.entry import REPLACED, Entry
+from perf_assets.intake.drops.ledger import DamagedLedgerError, Ledger, LedgerError
 from perf_assets.workspace.filesystems import network_type
 from perf_assets.workspace.paths import DataPaths
 

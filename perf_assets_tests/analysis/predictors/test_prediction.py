@@ -223,7 +223,7 @@ def test_a_device_without_runs_is_named_as_such(world, tmp_path):
     assert "device_catalog.toml" in done.output
 
 
-def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path):
+def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path, monkeypatch):
     import dagster as dg
 
     from perf_assets.defs.assets import predictors
@@ -233,13 +233,14 @@ def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path):
     copy = DataPaths(tmp_path / "copy")
     shutil.copytree(world.drops, copy.drops)
     ingest(copy)
+    monkeypatch.setenv("PERF_ASSETS_DATA", str(copy.root))
     assets = [*predictors.predictor_assets, predictors.predictor_scores, predictors.predictions]
     result = dg.materialize(
-        [*assets, *predictors.predictor_checks()], resources={"data_folder": DataFolder(root=str(copy.root))}
+        [*assets, *predictors.predictor_checks()], resources={"data_folder": DataFolder()}
     )
     assert result.success
     passed = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
-    assert set(passed) == set(prediction.CHECKS)
+    assert set(passed) == {*prediction.CHECKS, "predictions_hold"}
     assert passed["held_out_rows_do_not_leak"]
     assert passed["shuffled_target_is_not_learnt"]
     query = (
