@@ -98,9 +98,10 @@ def _read(entry: Entry, paths: DataPaths, timezone: str, writer: BatchWriter, ba
             raise UnreadableSourceError("an empty file; if a tool is about to write it, it is taken in then")
         with cpu_budget(entry.bytes * (GZIP_FACTOR if entry.path.endswith(".gz") else 1)):
             head = source.head()
-            entry.format = registry.sniff(head)
+            claimants = registry.claimants(head)
+            entry.format = claimants[0] if len(claimants) == 1 else None
             if entry.format is None:
-                entry.status, entry.error = UNSUPPORTED, _why_unsupported(head.text)
+                entry.status, entry.error = UNSUPPORTED, _why_unsupported(head.text, claimants)
             else:
                 registry.parser(entry.format).parse(source, records)
                 records.close()
@@ -128,10 +129,14 @@ def _read(entry: Entry, paths: DataPaths, timezone: str, writer: BatchWriter, ba
     entry.parsed_by = parsed_by(entry.format, timezone)
 
 
-def _why_unsupported(text: str) -> str:
+def _why_unsupported(text: str, claimants: list[str]) -> str:
     if "\0" in text:
         return "a binary file, not a log; remove it from drops"
-    return "no parser recognises its content; README.md lists the formats and how to add one"
+    if claimants:
+        return f"{' and '.join(claimants)} both claim it; split it into one file a tool"
+    return (
+        "no parser recognises its content; perf-assets explain FILE says what each missed, README.md how to add one"
+    )
 
 
 def _now() -> datetime:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
-from perf_assets.intake.parsing.source import PLAIN, Block, Source
+from perf_assets.intake.parsing.source import PLAIN, Block, Source, without_terminal_codes
 from perf_assets.schema.tables import INTEGER, NUMBER, PARSED_TABLES, TEXT, arrow_schema
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Records:
     def lines(self, source: Source, member: str = PLAIN, longest: int | None = None) -> Iterator[Line]:
         """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected here.
 
+        Colours and cursor moves of a terminal are taken out.
+
         ``longest`` is the number of characters beyond which no line of the format goes: what is longer is not
         handed to patterns that look at a text many times over.
         """
@@ -124,7 +126,7 @@ class Records:
                 detail = f"longer than {longest} characters: no line of this format"
                 self._count_rejected(member, number, "too_long", detail, text)
                 continue
-            line = Line(number, text.removesuffix("\r"))
+            line = Line(number, without_terminal_codes(text.removesuffix("\r")))
             yield line
             if line.fate == "record":
                 self.lines_read += 1

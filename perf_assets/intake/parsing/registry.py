@@ -37,7 +37,7 @@ FORMATS = {
     "tegrastats": "telemetry",
     "perf_assets_profile": "profiles",
 }
-"""Module of each format, and its domain: the folder under ``formats`` it lies in. At most one claims a content."""
+"""Module of each format, and its domain: the folder under ``formats`` it lies in."""
 
 LINKED_FORMATS = (
     "perf_analyzer_csv",
@@ -48,7 +48,7 @@ LINKED_FORMATS = (
     "ai3_overall",
     "ai3_layers",
 )
-"""Formats whose rows ``storage/sql/link_runs.sql`` may change, because several files may tell of one run."""
+"""Formats whose rows ``store/sql/link_runs.sql`` may change, because several files may tell of one run."""
 
 
 class Parser(Protocol):
@@ -109,10 +109,17 @@ def _declared_version(format_name: str) -> str:
     return found[1] if found else ""
 
 
-def sniff(head: Head) -> str | None:
-    """The format that claims this content, or None. Directory formats see directories only, and the reverse."""
+def claimants(head: Head) -> list[str]:
+    """The formats that claim this content. Directory formats see directories only, and the reverse."""
     is_directory = head.members != ("",)
-    for name in FORMATS:
-        if (name in directory_members()) == is_directory and parser(name).sniff(head):
-            return name
-    return None
+    return [
+        name
+        for name in FORMATS
+        if (name in directory_members()) == is_directory and parser(name).sniff(head)
+    ]
+
+
+def sniff(head: Head) -> str | None:
+    """The one format that claims this content; None where none does, or several: then nobody knows what it is."""
+    names = claimants(head)
+    return names[0] if len(names) == 1 else None

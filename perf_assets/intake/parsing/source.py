@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ MAX_INFLATED_BYTES = 8 * 1024**3
 # Poll logs that repeat a header before every row compress up to about 60 times; bombs about 1000.
 MAX_INFLATION_RATIO = 200
 FREE_INFLATED_BYTES = 16 * 1024 * 1024
+
+OPENING_LINES = 40
+"""So many lines of a shell, a banner or a list of devices may stand before a header."""
 
 PLAIN = ""
 """Member name of a file that is not part of a run directory."""
@@ -54,12 +58,21 @@ class Head:
     path: PurePosixPath
     members: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def lines(self) -> list[str]:
         """The lines of the head, without their ends; the last may be cut."""
         return self.text.splitlines()
 
-    @property
+    @cached_property
+    def opening(self) -> list[str]:
+        """The first lines that are not blank, without white space around them: where a header may stand.
+
+        What people drop begins with prompts, banners and lists of devices as often as with the header.
+        """
+        lines = (line.strip() for line in self.lines)
+        return [line for line in lines if line][:OPENING_LINES]
+
+    @cached_property
     def first_line(self) -> str:
         """The first line that is not blank, or an empty text."""
         return next((line.strip() for line in self.lines if line.strip()), "")
@@ -109,7 +122,17 @@ class Source:
 def read_head(path: Path) -> str:
     """The first 64 KiB of a file as text; what cannot be decoded is replaced."""
     with open_text_bytes(path) as stream:
-        return stream.read(HEAD_BYTES).decode("utf-8", "replace")
+        return without_terminal_codes(stream.read(HEAD_BYTES).decode("utf-8", "replace"))
+
+
+_TERMINAL_CODES = re.compile(
+    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])|\ufeff", re.ASCII
+)
+
+
+def without_terminal_codes(text: str) -> str:
+    """A text without the colours and cursor moves of a terminal, and without byte order marks."""
+    return _TERMINAL_CODES.sub("", text) if "\x1b" in text or "\ufeff" in text else text
 
 
 def open_text_bytes(path: Path) -> Utf8Stream:
@@ -150,8 +173,12 @@ class _BoundedGzip:
         self._raw.close()
 
 
+def _is_ascii_text(data: bytes) -> bool:
+    return len(data) == 2 and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in data)
+
+
 class Utf8Stream:
-    """A readable stream of UTF-8 bytes over a raw one, whatever byte order mark that begins with."""
+    """A readable stream of UTF-8 bytes over a raw one in UTF-8 or UTF-16, with a byte order mark or without."""
 
     def __init__(self, raw: BinaryIO | _BoundedGzip) -> None:
         self._raw = raw
@@ -160,8 +187,15 @@ class Utf8Stream:
         if self._ready.startswith(codecs.BOM_UTF8):
             self._ready = self._ready[3:]
         elif self._ready.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
-            self._ready = self._decoder.decode(self._ready).encode()
+            self._decode("utf-16")
+        elif _is_ascii_text(self._ready[0::2]) and self._ready[1::2] == b"\0\0":
+            self._decode("utf-16-le")
+        elif _is_ascii_text(self._ready[1::2]) and self._ready[0::2] == b"\0\0":
+            self._decode("utf-16-be")
+
+    def _decode(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._ready = self._decoder.decode(self._ready).encode()
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes; fewer only at the end."""

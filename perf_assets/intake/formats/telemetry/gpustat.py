@@ -10,7 +10,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from perf_assets.intake.parsing.poll_sessions import Sessions
+from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.records import Line, Records, to_utc
 from perf_assets.intake.parsing.source import Head, Source
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from perf_assets.intake.parsing.poll_log import PollFormat, PollReader
-from perf_assets.intake.parsing.poll_times import parse_date_command_time
+from perf_assets.intake.parsing.poll_fields import PollFormat
+from perf_assets.intake.parsing.poll_log import PollReader
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
+from perf_assets.intake.parsing.times import is_date_command_time
 
-VERSION = 1
+VERSION = 2
 
 FORMAT = PollFormat(
     fields={
@@ -25,24 +26,21 @@ FORMAT = PollFormat(
         "clocks.current.soc": ("sm_clock_mhz", "MHz"),
     },
     device_fields=("module_id", "bus_id", "index", "uuid"),
-    parse_time=parse_date_command_time,
-    time_source=lambda timezone: "utc",
+    foreign_fields=frozenset(("pci.bus_id", "utilization.gpu", "temperature.gpu", "pid", "process_name")),
 )
 
 # Fields that only hl-smi prints; the rest is shared with nvidia-smi.
-_OWN_FIELDS = ("module_id", "utilization.aip", "temperature.aip")
+_OWN_FIELDS = frozenset(("module_id", "utilization.aip", "temperature.aip", "bus_id"))
 
 
 def sniff(head: Head) -> bool:
-    """A header with a field that only hl-smi has, or times as only hl-smi prints them."""
-    return any(_is_own_header(line) for line in head.lines)
-
-
-def _is_own_header(line: str) -> bool:
-    cells = line.split(",")
-    names = {cell.strip().split(" ")[0] for cell in cells}
-    return FORMAT.is_header(cells) and (
-        any(field in names for field in _OWN_FIELDS) or ("bus_id" in names and "pci.bus_id" not in names)
+    """A header with a field that only hl-smi has, or with times as only hl-smi prints them."""
+    if not FORMAT.begins_in(head.lines):
+        return False
+    headers = [cells for line in head.lines if (cells := FORMAT.header_cells(line))]
+    names = {cell.split("[")[0].strip() for cells in headers for cell in cells}
+    return bool(names & _OWN_FIELDS) or any(
+        is_date_command_time(cell) for line in head.opening for cell in line.split(",")
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from perf_assets.intake.parsing.poll_log import PollFormat, PollReader
-from perf_assets.intake.parsing.poll_times import fast_slashed_times, parse_slashed_time
+from perf_assets.intake.parsing.poll_fields import PollFormat
+from perf_assets.intake.parsing.poll_log import PollReader
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
+from perf_assets.intake.parsing.times import fast_slashed_times, is_date_command_time
 
-VERSION = 1
+VERSION = 2
 
 FORMAT = PollFormat(
     fields={
@@ -45,24 +46,19 @@ FORMAT = PollFormat(
         "serial",
         "gpu_serial",
     ),
-    parse_time=parse_slashed_time,
-    time_source=lambda timezone: f"local time, read as {timezone}",
+    # Fields that hl-smi has and nvidia-smi has not, and those of its lists of processes.
+    foreign_fields=frozenset(
+        ("module_id", "utilization.aip", "temperature.aip", "bus_id", "pid", "process_name", "used_gpu_memory")
+    ),
     fast_time=fast_slashed_times,
 )
 
-# Fields that hl-smi has and nvidia-smi has not.
-_FOREIGN_FIELDS = ("module_id", "utilization.aip", "temperature.aip", "bus_id")
-
 
 def sniff(head: Head) -> bool:
-    """A header line of nvidia-smi's field names, with a time and something measured."""
-    return any(_is_own_header(line) for line in head.lines)
-
-
-def _is_own_header(line: str) -> bool:
-    cells = line.split(",")
-    names = {cell.strip().split(" ")[0] for cell in cells}
-    return FORMAT.is_header(cells) and not any(field in names for field in _FOREIGN_FIELDS)
+    """A header line of nvidia-smi's field names with something measured, and no times as hl-smi prints them."""
+    return FORMAT.begins_in(head.lines) and not any(
+        is_date_command_time(cell) for line in head.opening for cell in line.split(",")
+    )
 
 
 def parse(source: Source, out: Records) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from perf_assets.intake.parsing.cells import number
-from perf_assets.intake.parsing.poll_sessions import Sessions
+from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.records import Records, to_utc
 from perf_assets.intake.parsing.source import Head, Source
 

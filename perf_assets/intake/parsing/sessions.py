@@ -1,13 +1,12 @@
-"""What the small telemetry formats share: numbering polling sessions, and dates that stand in a path alone."""
+"""Polling sessions: a device that was not polled for a while is in a new one. Times and devices are others' business."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from pathlib import PurePosixPath
+from datetime import datetime
 
-from perf_assets.intake.parsing.poll_log import SESSION_GAP_S
+SESSION_GAP_S = 60
+"""A device that was not polled for longer than this is in a new session."""
 
 
 @dataclass
@@ -25,16 +24,3 @@ class Sessions:
             last_at = polled_at
         self._last[device_id] = (last_at, session)
         return session
-
-
-_DATE = re.compile(r"(?<!\d)(20\d\d)-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)", re.ASCII)
-
-
-def date_of_path(path: PurePosixPath) -> date | None:
-    """The date that a path names (``2024-04-18`` or ``20240418``); the last one wins."""
-    for year, month, day in reversed(_DATE.findall(str(path))):
-        try:
-            return date(int(year), int(month), int(day))
-        except ValueError:
-            continue
-    return None
