@@ -2,6 +2,7 @@
 
 * 2022: seconds as floats, ``name  value``, header misspelt or left out;
 * until 2024: ``          Seeding (cuda)  16 ms`` under ``==>Elapsed times...``; ``Time totals:`` and ``Throughput:``;
+* 2024: options as ``Name : value`` under ``>>> ... Options <<<``;
 * since 2025: the same behind a logger's prefix, the first row of each table glued to its header.
 
 ``cleaned_stages`` holds one row a stage and device; counts ("created (cuda) 6151 seeds") go to ``cleaned_counters``.
@@ -18,7 +19,7 @@ from perf_assets.intake.parsing.load_levels import config_of, path_facts
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 LONGEST_LINE = 4000
 
@@ -50,8 +51,9 @@ _SECONDS_NAMES = re.compile(
     re.MULTILINE,
 )
 
-_CREATED = re.compile(
-    rf"- created\s+(?:\((?P<device>\w+)\)\s+)?{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*)\Z", re.ASCII
+# What was made of what: created, found, resolved, fitted, ...
+_MADE = re.compile(
+    rf"- (?P<verb>[a-z]+)\s+(?:\((?P<device>\w+)\)\s+)?{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*)\Z", re.ASCII
 )
 _READ = re.compile(
     rf"- read\s+{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*?)(?:\s+from\s+{_GROUPED}\s+(?P<where>[A-Za-z][\w ]*))?\Z",
@@ -61,9 +63,11 @@ _TOTAL = re.compile(rf"(?P<what>Reconstructed track parameters|[\w ()]+ [Rr]ate)
 _ASSIGNED = re.compile(rf"(?P<what>\w+) = {_GROUPED}\Z", re.ASCII)
 _DUPLICATES = re.compile(rf"(?:WARNING:?\s+)?{_GROUPED} duplicate cells found in (?P<file>.+)\Z")
 _USING = re.compile(r"Using (?P<api>\w+) device: (?P<device>.+?)(?: \[.*\])?\Z")
+_ON_DEVICE = re.compile(r"Running (?:.{1,100} )?on device: (?P<device>.+?)(?: \[.*\])?\Z")
 _RUNNING = re.compile(r"Running (?P<command>.+)\Z")
 _OPTION = re.compile(r"[├└|`+\-]*[├└]\s*(?P<name>[^:]{1,80}):\s+(?P<value>.{1,300})\Z")
-_OPTIONS_HEAD = re.compile(r"[\w \-]+ Options:\Z")
+_OPTIONS_HEAD = re.compile(r"(?P<section>[\w \-]+) Options:\Z|>>> (?P<framed>[\w \-]+) Options <<<\Z")
+_PLAIN_OPTION = re.compile(r"(?P<name>[A-Za-z].{0,79}?)\s*:(?:\s+(?P<value>.{1,300}))?\Z")
 _HEADING = re.compile(r"#{1,6} (?P<title>.+)\Z")
 _MARKER = re.compile(
     r"===>>>.*<<<===\Z|```.*\Z|\.\.\.\Z|.*\[[=> .#\-]*\]\s*\d{1,3}%.*\Z|(?:Warm-up|Event) processing\s*\Z",
@@ -131,6 +135,7 @@ class _Run:
     stages: dict[tuple[str, str | None], _Stage] = field(default_factory=dict)
     counters: list[dict[str, Any]] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
+    section: str | None = None
     devices: list[str] = field(default_factory=list)
     apis: set[str] = field(default_factory=set)
     tables: set[str] = field(default_factory=set)
@@ -149,13 +154,19 @@ class _Run:
         if not logger.endswith("Options"):
             self.logger = self.logger or logger
 
+    def option(self, name: str, value: str) -> None:
+        """Note an option; one of another section that has the same name goes by both."""
+        if self.options.get(name, value) != value:
+            name = f"{self.section}: {name}"
+        self.options[name] = value
+
     def emit(self, source: Source, out: Records) -> None:
         """Write the run and its rows."""
         if not (self.stages or self.counters or self.tables or self.is_seen or self.options):
             return
         facts = path_facts(source.path)
         name, device, device_from_path = self._device(facts)
-        flags = self._flags()
+        flags = self.flags()
         wall = self.stages.get(("Wall time", None)) or self.stages.get(("wall time", None))
         event = self.stages.get(("Event processing", None), _Stage())
         if not device_from_path:
@@ -201,7 +212,7 @@ class _Run:
             return name, "+".join(sorted(accelerators or kinds)), False
         return name, facts.get("device_raw"), True
 
-    def _flags(self) -> set[str]:
+    def flags(self) -> set[str]:
         """Sequential examples end with the wall time, throughput tests with the rate of event processing."""
         if not self.stages:
             return {"stage_table_cut_off"} if self.tables - {"statistics"} else {"no_results"}
@@ -288,12 +299,13 @@ class _Log:
         return run.stages.setdefault(key, _Stage())
 
     def _count_line(self, line: Line, text: str) -> bool:
-        if match := _CREATED.match(text):
-            self._count(STATISTICS, match["device"] or "process", match["what"], match[2])
-        elif match := _READ.match(text):
+        if match := _READ.match(text):
             self._count(STATISTICS, "process", match["what"], match[1])
             if match["where"]:
                 self._count(STATISTICS, "process", match["where"], match[3])
+        elif match := _MADE.match(text):
+            what = match["what"] if match["verb"] == "created" else f"{match['verb']} {match['what']}"
+            self._count(STATISTICS, match["device"] or "process", what, match[3])
         elif match := _DUPLICATES.match(text):
             self._count(None, match["file"].rpartition("/")[2][:200], "duplicate cells", match[1])
         elif (match := _TOTAL.match(text)) or (match := _ASSIGNED.match(text)):
@@ -312,7 +324,13 @@ class _Log:
         )
 
     def _preamble_line(self, line: Line, text: str) -> None:
-        if match := _RUNNING.match(text):
+        if match := _ON_DEVICE.match(text):
+            self._device(match["device"])
+            line.use()
+        elif match := _USING.match(text):
+            self._device(match["device"]).apis.add(match["api"].lower())
+            line.use()
+        elif match := _RUNNING.match(text):
             run = self.enter(PREAMBLE)
             run.command = run.command or match["command"]
             run.is_seen = True
@@ -320,14 +338,26 @@ class _Log:
         elif match := _HEADING.match(text):
             self.enter(PREAMBLE).title = match["title"]
             line.use()
-        elif _OPTIONS_HEAD.match(text):
-            self.enter(PREAMBLE)
+        elif match := _OPTIONS_HEAD.match(text):
+            self.enter(PREAMBLE).section = match["section"] or match["framed"]
             line.ignore()
-        elif match := _OPTION.match(text):
-            self.enter(PREAMBLE).options[match["name"].strip()] = match["value"].strip()
+        elif self.run.phase == PREAMBLE and self.run.section is not None and text == "None":
+            line.ignore()
+        elif (match := _OPTION.match(text)) or (
+            self.run.section is not None and self.run.phase == PREAMBLE and (match := _PLAIN_OPTION.match(text))
+        ):
+            self.enter(PREAMBLE).option(match["name"].strip(), (match["value"] or "").strip())
             line.use()
-        elif match := _USING.match(text):
-            if match["device"] not in self.run.devices:
-                self.run.devices.append(match["device"])
-            self.run.apis.add(match["api"].lower())
-            line.use()
+
+    def _device(self, device: str) -> _Run:
+        """The run that says on which device it is: a new one where the current has results, or another device."""
+        # A warning stream may put the line into the table of a run that has named no device yet.
+        is_inside = self.run.phase != PREAMBLE and not self.run.devices and bool(self.run.flags())
+        run = self.run if is_inside else self.enter(PREAMBLE)
+        if run.devices and device not in run.devices:
+            self.runs.append(_Run())
+            run = self.run
+        if device not in run.devices:
+            run.devices.append(device)
+        run.is_seen = True
+        return run

@@ -5,7 +5,7 @@ import pytest
 from perf_assets_tests.support import read_text
 
 TX2 = "RAM 2448/7859MB (lfb 1x4MB) SWAP 5/3929MB (cached 0MB) CPU [12%@2035,off,3%@2035] EMC_FREQ 4%@1866 GR3D_FREQ 99%@1300 PLL@38C GPU@36.5C BCPU@-256C VDD_SYS_GPU 1520/1500 VDD_IN 2744/2700"
-ORIN = "06-11-2024 11:00:10 RAM 5100/62841MB (lfb 1x4MB) CPU [1%@729] GR3D_FREQ 7%@[305,310] gpu@45C VDD_GPU_SOC 2401mW/2401mW VIN_SYS_5V0 3626mW/3626mW"
+ORIN = "06-11-2024 11:00:10 RAM 5100/62841MB (lfb 1x4MB) CPU [1%@729] GR3D_FREQ 7%@[305,310] gpu@45C VDD_GPU_SOC 2401mW/2401mW VDD_CPU_CV 800mW/801mW VIN_SYS_5V0 3626mW/3626mW"
 
 
 def test_an_older_line(tmp_path):
@@ -31,7 +31,7 @@ def test_a_newer_line(tmp_path):
     assert (row["utilization_pct"], row["sm_clock_mhz"], row["power_w"], row["temperature_c"]) == (
         7,
         305,
-        3.626,
+        6.827,
         45,
     )
 
