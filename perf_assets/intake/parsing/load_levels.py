@@ -119,9 +119,7 @@ class LoadTest:
             flags |= level["quality"]
         summary = self._summary(config)
         run_id = out.run(
-            **{"workload": "load_test", "status": "ok" if self.levels or self.gpus else "failed"}
-            | summary
-            | run,
+            **{"workload": "load_test", "status": "ok" if self._is_measured() else "failed"} | summary | run,
             quality=flags,
             config=config,
         )
@@ -138,6 +136,12 @@ class LoadTest:
         for counter in self.counters:
             out.add("cleaned_counters", run_id=run_id, source=run.get("tool"), **counter)
         return run_id
+
+    def _is_measured(self) -> bool:
+        """Is there a level that was measured, or the readings of GPUs alone? Unstable ones have no throughput."""
+        if not self.levels:
+            return bool(self.gpus)
+        return any(level.get("throughput_per_s") is not None for level in self.levels.values())
 
     def _summary(self, config: dict[str, Any]) -> dict[str, Any]:
         """The run's own numbers are those of its level of highest throughput, named in config."""

@@ -113,9 +113,7 @@ def claimants(head: Head) -> list[str]:
     """The formats that claim this content. Directory formats see directories only, and the reverse."""
     is_directory = head.members != ("",)
     return [
-        name
-        for name in FORMATS
-        if (name in directory_members()) == is_directory and parser(name).sniff(head)
+        name for name in FORMATS if (name in directory_members()) == is_directory and parser(name).sniff(head)
     ]
 
 

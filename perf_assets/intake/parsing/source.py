@@ -126,7 +126,8 @@ def read_head(path: Path) -> str:
 
 
 _TERMINAL_CODES = re.compile(
-    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])|\ufeff", re.ASCII
+    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])|\ufeff",
+    re.ASCII,
 )
 
 

@@ -37,17 +37,39 @@ def local_source(timezone: str) -> str:
 
 # Hours east of UTC, of abbreviations that the tz database gives one meaning. CST and IST are left out: they are
 # China's and America's, India's, Israel's and Ireland's.
-ZONE_HOURS = {
-    **{"UTC": 0, "GMT": 0, "Z": 0, "WET": 0, "WEST": 1, "BST": 1, "CET": 1, "CEST": 2, "MET": 1, "MEST": 2},
-    **{"EET": 2, "EEST": 3, "IDT": 3, "MSK": 3, "WAT": 1, "CAT": 2, "SAST": 2, "EAT": 3, "PKT": 5, "WIB": 7},
-    **{"HKT": 8, "AWST": 8, "WITA": 8, "SGT": 8, "JST": 9, "KST": 9, "WIT": 9, "ACST": 9.5, "ACDT": 10.5},
-    **{"AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13, "HST": -10, "AKST": -9, "AKDT": -8, "PST": -8},
-    **{"PDT": -7, "MST": -7, "MDT": -6, "CDT": -5, "EST": -5, "EDT": -4, "ADT": -3, "NST": -3.5, "NDT": -2.5},
+_ZONES_BY_HOUR = {
+    -10: "HST",
+    -9: "AKST",
+    -8: "PST AKDT",
+    -7: "MST PDT",
+    -6: "MDT",
+    -5: "EST CDT",
+    -4: "EDT",
+    -3.5: "NST",
+    -3: "ADT",
+    -2.5: "NDT",
+    0: "UTC GMT Z WET",
+    1: "CET MET WEST BST WAT",
+    2: "CEST MEST EET SAST CAT",
+    3: "EEST IDT MSK EAT",
+    5: "PKT",
+    7: "WIB",
+    8: "HKT AWST WITA SGT",
+    9: "JST KST WIT",
+    9.5: "ACST",
+    10: "AEST",
+    10.5: "ACDT",
+    11: "AEDT",
+    12: "NZST",
+    13: "NZDT",
 }
+ZONE_HOURS = {name: hours for hours, names in _ZONES_BY_HOUR.items() for name in names.split()}
 
 _ZONE = r"(?P<zone>[A-Z]{1,5}|[+-]\d\d(?::?\d\d)?)"
 _STAMP = re.compile(
-    r"(?P<date>\d{4}[/-]\d\d[/-]\d\d)[ T](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))? ?" + _ZONE + r"?\Z",
+    r"(?P<date>\d{4}[/-]\d\d[/-]\d\d)[ T](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))? ?"
+    + _ZONE
+    + r"?\Z",
     re.ASCII,
 )
 _EPOCH = re.compile(r"(?P<seconds>1[0-9]{9})(?:(?P<milli>\d{3})|\.(?P<fraction>\d{1,9}))?\Z", re.ASCII)

@@ -6,6 +6,7 @@ table becomes runs that hold GPU readings alone (bytes, fraction 0-1), which lin
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from perf_assets.intake.parsing.cells import grouped_number
@@ -14,7 +15,7 @@ from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, Lo
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 BYTES_PER_MB = 1e6
 
@@ -34,6 +35,12 @@ _LEVEL_COLUMNS = {
     "server compute input (ms)": ("compute_input_us", 1000.0),
     "server compute infer (ms)": ("compute_infer_us", 1000.0),
     "server compute output (ms)": ("compute_output_us", 1000.0),
+    # The titles that the tool's own reports have had since 2021.
+    "client send/recv (ms)": ("request_response_us", 1000.0),
+    "server queue time (ms)": ("queue_us", 1000.0),
+    "server compute input time (ms)": ("compute_input_us", 1000.0),
+    "server compute infer time (ms)": ("compute_infer_us", 1000.0),
+    "server compute output time (ms)": ("compute_output_us", 1000.0),
 }
 _PERCENTILES = {f"p{share} latency (ms)": f"p{share}" for share in (50, 75, 90, 95, 99)}
 _GPU_COLUMNS = {
@@ -45,21 +52,24 @@ _GPU_COLUMNS = {
     "max gpu memory usage (mb)": ("memory_used_bytes", BYTES_PER_MB),
     "gpu memory available (mb)": (None, BYTES_PER_MB),
 }
-_KEY_COLUMNS = ("model", "model config path", "batch", "gpu uuid", *_MODES)
+# Until 2021 GPUs went by their index.
+_GPU_NAMES = ("gpu uuid", "gpu id")
+_KEY_COLUMNS = ("model", "model config path", "batch", *_GPU_NAMES, *_MODES)
+_WITH_UNIT = re.compile(r"(?P<name>.+?) \((?P<unit>[^()]{1,20})\)\Z")
 
 
 def sniff(head: Head) -> bool:
-    """Does the first line name a model and a measure with its unit, as these tables do?"""
-    return _is_header(head.first_line)
+    """Does one of the first lines name a model and a measure with its unit, as these tables do?"""
+    return any(map(_is_header, head.opening))
 
 
 def _is_header(text: str) -> bool:
-    names = text.lower().split(",")
-    if names[0].strip() != "model":
+    names = [name.strip(' "') for name in text.lower().split(",")]
+    if "model" not in names[:2] or names[0] not in ("model", ""):
         return False
-    known = {name.strip() for name in names}
+    known = set(names)
     is_inference = "model config path" in known and "throughput (infer/sec)" in known
-    return is_inference or ("gpu uuid" in known and bool(known & set(_GPU_COLUMNS)))
+    return is_inference or (not known.isdisjoint(_GPU_NAMES) and not known.isdisjoint(_GPU_COLUMNS))
 
 
 def parse(source: Source, out: Records) -> None:
@@ -112,6 +122,19 @@ class _Run:
         self.batch_size = batch_size
         self.test = LoadTest()
         self.config: dict[str, Any] = {}
+        self.facts: dict[str, dict[str, str]] = {}
+
+    def add_facts(self, level: float | None, facts: dict[str, str]) -> None:
+        """Note what a row says beside its measures."""
+        for name, cell in facts.items():
+            self.facts.setdefault(name, {})[f"{level:g}" if level is not None else ""] = cell
+
+    def facts_of_run(self) -> dict[str, Any]:
+        """What all rows say alike is a fact of the run; what they do not, stays a fact of each level."""
+        return {
+            name: next(iter(cells.values())) if len(set(cells.values())) == 1 else cells
+            for name, cells in self.facts.items()
+        }
 
 
 def _read_row(row: dict[str, str], titles: dict[str, str], runs: dict[tuple[Any, ...], _Run]) -> None:
@@ -126,7 +149,7 @@ def _read_row(row: dict[str, str], titles: dict[str, str], runs: dict[tuple[Any,
         raise ValueError("a batch size that is not a whole number")
     batch_size = int(batch) if batch is not None else None
     config_path = row.get("model config path") or None
-    gpu_uuid = row.get("gpu uuid")
+    gpu_uuid = next((row[name] for name in _GPU_NAMES if row.get(name)), None)
     values, percentiles_us, gpu, facts = _measures(row, titles)
     repeat = 0
     while True:
@@ -135,7 +158,9 @@ def _read_row(row: dict[str, str], titles: dict[str, str], runs: dict[tuple[Any,
         if not taken:
             break
         repeat += 1
-    run.config |= facts
+    run.add_facts(level, facts)
+    for title, value, unit in _other_measures(row, titles):
+        run.test.count(f"{mode} {level:g}" if level is not None else "run", title, value, unit)
     if gpu_uuid:
         run.config["measures"] = "gpus"
         run.config["mode"] = mode
@@ -169,9 +194,20 @@ def _measures(
             column, factor = _GPU_COLUMNS[name]
             if column is not None and (value := _positive(row, name)) is not None:
                 gpu[column] = value * factor
-        elif name not in _KEY_COLUMNS and cell:
+        elif name and name not in _KEY_COLUMNS and cell and not _WITH_UNIT.match(name):
             facts[titles[name].lower().replace(" ", "_")] = cell
     return values, percentiles_us, gpu, facts
+
+
+def _other_measures(row: dict[str, str], titles: dict[str, str]) -> list[tuple[str, float, str]]:
+    """Numbers with a unit that no table has a column for: title, value, unit."""
+    found = []
+    for name, cell in row.items():
+        match = _WITH_UNIT.match(titles[name])
+        known = name in _LEVEL_COLUMNS or name in _PERCENTILES or _GPU_COLUMNS.get(name, ("", 0.0))[0]
+        if match and not known and (value := grouped_number(cell)) is not None:
+            found.append((match["name"], value, match["unit"]))
+    return found
 
 
 def _positive(row: dict[str, str], name: str) -> float | None:
@@ -190,7 +226,7 @@ def _emit(runs: dict[tuple[Any, ...], _Run], out: Records) -> None:
             run.test.flags.add("gpu_columns_missing")
         run.test.emit(
             out,
-            run.config | {"model_config_path": run.config_path},
+            run.config | run.facts_of_run() | {"model_config_path": run.config_path},
             tool="model_analyzer",
             name=run.config_path or run.model,
             model=run.model,

@@ -11,7 +11,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-from perf_assets.intake.parsing.cells import number
+from perf_assets.intake.parsing.cells import integer, number
 from perf_assets.intake.parsing.delimited import by_name, header_names, split_cells
 from perf_assets.intake.parsing.load_levels import (
     CONCURRENCY,
@@ -24,7 +24,7 @@ from perf_assets.intake.parsing.load_levels import (
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 MODES = {"Concurrency": CONCURRENCY, "Request Rate": REQUEST_RATE}
 
@@ -53,7 +53,10 @@ GPU_COLUMNS = {
     "Total GPU Memory": "memory_total_bytes",
 }
 
-_HEADER = re.compile(r"(Concurrency|Request Rate),Inferences/Second,")
+# Columns that scripts put in front, when they gather the rows of several sweeps in one file.
+_BATCH_COLUMNS = ("Batch Size", "Batch size", "batch_size", "Batch", "batch")
+
+_HEADER = re.compile(r"(?:[^,]{0,60},){0,4}\"?(?:Concurrency|Request Rate)\"?,\"?Inferences/Second\"?,")
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?) latency\Z", re.ASCII)
 # Files of composing models before April 2023 lack the line end after the header's last name.
 _GLUED_HEADER = re.compile(r"(?P<header>.*,Client Recv),?(?P<row>\d.*)\Z", re.ASCII)
@@ -61,12 +64,19 @@ _COMPOSING_NAME = re.compile(r"(?P<model>.+?)_v(?P<version>\d*)\.(?P<parent>.+)\
 
 
 def sniff(head: Head) -> bool:
-    """Does it start with the header, which no other tool writes?"""
-    return bool(_HEADER.match(head.first_line)) and "Client Send" in head.first_line
+    """Is there the header that no other tool writes: in the first line, or with a row behind it?"""
+    lines = [*head.opening, ""]
+    return any(
+        _HEADER.match(line) and "Client Send" in line and (not place or lines[place + 1][:1].isdigit())
+        for place, line in enumerate(lines)
+    )
 
 
 def parse(source: Source, out: Records) -> None:
-    """Read the source, fill the records. Every header starts a run; so does a level that is there already."""
+    """Read the source, fill the records.
+
+    Every header starts a run; so does a level that is there already, and another batch size or the like in front.
+    """
     table: _Table | None = None
     for line in out.lines(source):
         if not line.text.strip():
@@ -78,7 +88,7 @@ def parse(source: Source, out: Records) -> None:
         elif table is None:
             line.reject("no_header", "a row before any header")
         else:
-            if table.read_row(line, line.text) == "repeated":
+            if table.read_row(line, line.text) == "another run":
                 table.emit(source, out)
                 table = _Table(table.names)
                 table.read_row(line, line.text)
@@ -101,28 +111,34 @@ def _open_table(line: Line) -> _Table | None:
 
 
 class _Table:
-    """The rows under one header."""
+    """The rows under one header that are of one run."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self.mode = MODES[names[0]]
+        self.mode_column = next(name for name in names if name in MODES)
+        self.mode = MODES[self.mode_column]
+        self.in_front = [name for name in names[: names.index(self.mode_column)] if name]
+        self.facts: dict[str, str] = {}
         self.test = LoadTest()
 
     def read_row(self, line: Line, text: str) -> str:
-        """Read one row; say ``repeated`` and do nothing where its level is there already."""
+        """Read one row; say ``another run`` and do nothing where it is not of this one."""
         try:
             row = by_name(self.names, split_cells(text))
-            level = number(row[self.names[0]])
+            level = number(row[self.mode_column])
             if level is None or level < 0:
                 raise ValueError("no load level")
-            if self.test.has(self.mode, level):
-                return "repeated"
+            facts = {name: row[name] for name in self.in_front}
+            _batch_size(facts)
+            if self.test.levels and (facts != self.facts or self.test.has(self.mode, level)):
+                return "another run"
             values, others = self._level_values(row)
             gpus = _gpu_values(row)
         except ValueError as error:
             line.reject("bad_row", str(error))
             return "rejected"
         line.use()
+        self.facts = facts
         self.test.add_level(self.mode, level, **values)
         for gpu_uuid, readings in gpus.items():
             self.test.add_gpu(level, gpu_uuid, **readings)
@@ -137,7 +153,7 @@ class _Table:
         percentiles_us: dict[str, float] = {}
         others: dict[str, float] = {}
         for name, cell in row.items():
-            if name in GPU_COLUMNS or name in MODES or not name:
+            if name in GPU_COLUMNS or name in MODES or name in self.in_front or not name:
                 continue
             value = number(cell)
             if value is not None and value < 0:
@@ -154,9 +170,7 @@ class _Table:
         return values | percentile_values(percentiles_us), others
 
     def emit(self, source: Source, out: Records) -> None:
-        """Write the run, if there is any row."""
-        if not self.test.levels:
-            return
+        """Write the run. A header without a row is what a sweep leaves that never got stable: a failed run."""
         composing = self._composing(source.path)
         if composing is not None:
             self.test.is_part = True
@@ -166,12 +180,22 @@ class _Table:
             )
             return
         facts = path_facts(source.path)
+        batch_size = _batch_size(self.facts)
+        if batch_size is not None:
+            facts.pop("batch_size", None)
         if not self.test.gpus:
             self.test.flags.add("gpu_columns_missing")
         columns = ("model", "batch_size", "device_raw")
+        config = config_of(facts, columns) | {
+            name.lower().replace(" ", "_"): cell
+            for name, cell in self.facts.items()
+            if name not in _BATCH_COLUMNS
+        }
+        if batch_size is not None:
+            facts["batch_size"] = batch_size
         self.test.emit(
             out,
-            config_of(facts, columns),
+            config,
             tool="perf_analyzer",
             name=source.path.stem,
             **{name: facts.get(name) for name in columns},
@@ -198,6 +222,19 @@ class _Table:
                     "parent_path": str(parent),
                 }
         return None
+
+
+def _batch_size(facts: dict[str, str]) -> int | None:
+    """The batch size that stands in front of a row.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    cell = next((facts[name] for name in _BATCH_COLUMNS if name in facts), "")
+    batch_size = integer(cell)
+    if batch_size is not None and not 0 < batch_size < 2**31:
+        raise ValueError(f"a batch size of {batch_size}")
+    return batch_size
 
 
 def _gpu_values(row: dict[str, str]) -> dict[str, dict[str, float]]:

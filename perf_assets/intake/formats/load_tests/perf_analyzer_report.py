@@ -7,10 +7,8 @@ with bullets of Markdown pages, wrapped lines, summaries before their blocks, an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
-from perf_assets.intake.parsing.cells import number
 from perf_assets.intake.parsing.load_levels import (
     CONCURRENCY,
     REQUEST_RATE,
@@ -19,14 +17,13 @@ from perf_assets.intake.parsing.load_levels import (
     path_facts,
     percentile_values,
 )
+from perf_assets.intake.parsing.perf_analyzer_text import Block, BlockReader, measurement
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 LONGEST_LINE = 4000
-
-_N = r"(-?[\d.]+(?:e[+-]?\d+)?)"
 
 _BLOCK = re.compile(
     r"Request concurrency: (?P<concurrency>\d+)\Z|Request Rate: (?P<rate>[\d.e+]+) inference requests? per seconds?\Z",
@@ -38,65 +35,18 @@ _SUMMARY = re.compile(
     re.ASCII,
 )
 _SUMMARY_HEAD = re.compile(r"Inferences/Second vs\. Client (?P<what>.+?) Batch Latency\Z")
-_COMPOSING = re.compile(r"(?P<model>[^,:()]{1,200}), version: ?(?P<version>\S*)\Z")
 _UNSTABLE = re.compile(
     r"Failed to obtain stable measurement within \d+ measurement windows for (?P<mode>concurrency|request rate) "
     r"(?P<level>[\d.e+]+)\.",
     re.IGNORECASE | re.ASCII,
 )
-_GPU_READING = re.compile(rf"(?P<gpu>[\w\-]+) ?: ?{_N} ?(?:%|watts?|W|bytes|B)?\Z", re.ASCII)
-_GPU_METRICS = {
-    # The report prints utilization in per cent, the table holds a fraction.
-    "Avg GPU Utilization:": ("utilization", 0.01),
-    "Avg GPU Power Usage:": ("power_w", 1.0),
-    "Max GPU Memory Usage:": ("memory_used_bytes", 1.0),
-    "Total GPU Memory:": ("memory_total_bytes", 1.0),
-}
-_LEVEL_NUMBERS = (
-    (re.compile(rf"Throughput: {_N} infer/sec\Z"), ("throughput_per_s",)),
-    (re.compile(rf"Response Throughput: {_N} infer/sec\Z"), ("response_throughput_per_s",)),
-    (re.compile(rf"Request count: {_N}\Z"), ("requests",)),
-    (re.compile(rf"Avg send request rate: {_N} infer/sec\Z"), ("send_rate_per_s",)),
-    (
-        re.compile(rf"Avg latency: {_N} usec(?: \(standard deviation {_N} usec\))?\Z"),
-        ("avg_us", "std_us"),
-    ),
-    (
-        re.compile(
-            rf"Avg \w+ time: {_N} usec \((?:\(un\)marshal request/response|send/recv) {_N} usec \+ response wait {_N} usec\)\Z"
-        ),
-        (None, "request_response_us", "response_wait_us"),
-    ),
-    (
-        re.compile(
-            rf"Avg \w+ time: {_N} usec \(send {_N} usec \+ response wait {_N} usec \+ receive {_N} usec\)\Z"
-        ),
-        (None, "client_send_us", "response_wait_us", "client_recv_us"),
-    ),
-    (re.compile(rf"Average Cache Hit Latency: {_N} usec\Z"), ("cache_hit_us",)),
-    (re.compile(rf"Average Cache Miss Latency: {_N} usec(?: \(.*\))?\Z"), ("cache_miss_us",)),
-)
-_PERCENTILE = re.compile(rf"p(\d{{1,2}}(?:\.\d+)?) ?latency: {_N} usec\Z", re.ASCII)
-_SERVER_LATENCY = re.compile(rf"Avg request latency: {_N} usec \((?P<parts>.+)\)\Z")
-_SERVER_PARTS = {
-    "queue": "queue_us",
-    "compute": "compute_us",
-    "compute input": "compute_input_us",
-    "compute infer": "compute_infer_us",
-    "compute output": "compute_output_us",
-}
-_PART = re.compile(rf"(?P<name>[a-z/ ]+?) {_N} usec\Z")
-_DELAYED = re.compile(
-    rf"\[WARNING\] Perf Analyzer was not able to keep up .*?{_N}% of the requests were delayed\."
-)
-_COUNTS = re.compile(
-    r"(?P<name>Inference count|Execution count|Successful request count|Cache hit count|Cache miss count"
-    r"|Delayed Request Count|Sequence count|Failed request count): (?P<value>\d+)(?: \(.*\))?\Z",
+_FAILED_HERE = re.compile(r"Failed to obtain stable measurement\.")
+_ERROR = re.compile(
+    r"(?:(?:Thread \[\d+\] had |Perf Analyzer )?[Ee]rror: |Failed to (?:maintain requested inference load"
+    r"|retrieve results from inference request)).+",
     re.ASCII,
 )
-_CLIENT_OVERHEAD = re.compile(rf"Avg client overhead: {_N}%\Z")
 _PASS = re.compile(r"Pass \[\d+\] throughput: .+")
-_SECTION = re.compile(r"(?:Client|Server|Composing models|Server Prometheus Metrics):\Z")
 _SETTINGS = re.compile(r"\*{3} Measurement Settings \*{3}\Z|Successfully read data for .+\Z")
 _SETTING = re.compile(
     r"(?P<name>Batch size|Service Kind|Measurement window|Latency limit|Concurrency limit|Request Rate limit"
@@ -107,14 +57,15 @@ _BULLET = re.compile(r"\A\* +")
 
 _START = re.compile(
     r"^[ \t*]*(?:Request concurrency: \d+|Request Rate: [\d.]+ inference requests? per seconds?"
-    r"|Inferences/Second vs\. Client .+ Batch Latency)[ \t]*\r?$",
+    r"|Inferences/Second vs\. Client .+ Batch Latency|\*{3} Measurement Settings \*{3})[ \t]*\r?$",
     re.MULTILINE,
 )
+_OUTCOME = re.compile(r"infer/sec|Failed to obtain stable measurement|[Ee]rror: ")
 
 
 def sniff(head: Head) -> bool:
-    """Does a block or a summary begin in it?"""
-    return bool(_START.search(head.text)) and "infer/sec" in head.text
+    """Does a block, a summary or the settings begin in it, and is there a measurement or a failure?"""
+    return bool(_START.search(head.text)) and bool(_OUTCOME.search(head.text))
 
 
 def parse(source: Source, out: Records) -> None:
@@ -143,33 +94,19 @@ def _without_bullets(text: str) -> str:
     return _BULLET.sub("", text.strip()).replace(" * usec", " usec") if "*" in text else text.strip()
 
 
-class _Block:
-    """One level as it is read."""
-
-    def __init__(self, mode: str, level: float) -> None:
-        self.mode = mode
-        self.level = level
-        self.values: dict[str, Any] = {}
-        self.percentiles_us: dict[str, float] = {}
-        self.counts: list[tuple[str, float, str]] = []
-        self.gpus: dict[str, dict[str, float]] = {}
-        self.composing: dict[tuple[str, str], _Block] = {}
-        self.is_summary = False
-
-
 class _Run:
     """The blocks of one sweep."""
 
     def __init__(self) -> None:
-        self.blocks: dict[tuple[str, float], _Block] = {}
+        self.blocks: dict[tuple[str, float], Block] = {}
         self.config: dict[str, Any] = {}
         self.batch_size: int | None = None
         self.has_summary = False
-        self.has_gpu_section = False
+        self.errors: list[str] = []
 
     def emit(self, source: Source, out: Records) -> None:
         """Write the run, and one more for each composing model."""
-        if not self.blocks:
+        if not self.blocks and not self.errors:
             return
         facts = path_facts(source.path)
         if self.batch_size is not None:
@@ -190,6 +127,8 @@ class _Run:
         if not test.gpus:
             test.flags.add("gpu_columns_missing")
         shared = {name: facts.get(name) for name in columns}
+        if self.errors:
+            config["errors"] = self.errors[:20]
         run_id = test.emit(out, config, tool="perf_analyzer", name=source.path.stem, **shared)
         for (model, version), part in parts.items():
             part.emit(
@@ -202,7 +141,7 @@ class _Run:
             )
 
     @staticmethod
-    def _add_level(test: LoadTest, block: _Block) -> None:
+    def _add_level(test: LoadTest, block: Block) -> None:
         values = dict(block.values)
         # An ensemble's queue term is the sum over its steps; an inner ensemble's term repeats that of its own steps.
         queues_us = [
@@ -224,11 +163,8 @@ class _Report:
 
     def __init__(self) -> None:
         self.runs = [_Run()]
-        self.block: _Block | None = None
-        self.part: _Block | None = None
-        self.gpu_metric: tuple[str, float] | None = None
+        self.reader: BlockReader | None = None
         self.summary_what = ""
-        self.in_settings = False
 
     def read(self, line: Line, text: str) -> None:
         """Read one logical line; ``line`` is the last physical one of it."""
@@ -250,7 +186,7 @@ class _Report:
         if match := _BLOCK.match(text):
             self._place_block()
             mode = CONCURRENCY if match["concurrency"] else REQUEST_RATE
-            self.block = _Block(mode, _value(match["concurrency"] or match["rate"]))
+            self.reader = BlockReader(Block(mode, measurement(match["concurrency"] or match["rate"])))
             line.use()
         elif match := _SUMMARY.match(text):
             self._place_block()
@@ -262,14 +198,20 @@ class _Report:
             line.ignore()
         elif match := _UNSTABLE.search(text):
             self._unstable(
-                CONCURRENCY if match["mode"].lower() == CONCURRENCY else REQUEST_RATE, _value(match["level"])
+                CONCURRENCY if match["mode"].lower() == CONCURRENCY else REQUEST_RATE,
+                measurement(match["level"]),
             )
+            line.use()
+        elif _FAILED_HERE.match(text) and self.reader is not None:
+            self.reader.block.values["stable"] = False
+            line.use()
+        elif match := _ERROR.match(text):
+            self.runs[-1].errors.append(text[:500])
             line.use()
         elif _SETTINGS.match(text):
             self._place_block()
-            if self.runs[-1].blocks:
+            if self.runs[-1].blocks or self.runs[-1].errors:
                 self.runs.append(_Run())
-            self.in_settings = True
             line.ignore()
         else:
             return False
@@ -277,13 +219,12 @@ class _Report:
 
     def _place_block(self) -> None:
         """Add the block that was read to its run: a level that is there already begins the next run."""
-        block, self.block, self.part, self.gpu_metric = self.block, None, None, None
-        self.in_settings = False
-        if block is None:
+        if self.reader is None:
             return
+        block, self.reader = self.reader.block, None
         run = self.runs[-1]
         known = run.blocks.get((block.mode, block.level))
-        if known is not None and known.is_summary and _agree(known, block):
+        if known is not None and known.is_summary and known.agrees_with(block):
             block.percentiles_us = known.percentiles_us | block.percentiles_us
             block.values = known.values | block.values
         elif known is not None or (run.has_summary and run.blocks):
@@ -294,17 +235,17 @@ class _Report:
     def _summary_line(self, match: re.Match[str]) -> None:
         """A summary repeats what the blocks say; where there is no such block it is all that we know."""
         mode = CONCURRENCY if match["mode"] == "Concurrency" else REQUEST_RATE
-        summary = _Block(mode, _value(match["level"]))
+        summary = Block(mode, measurement(match["level"]))
         summary.is_summary = True
-        summary.values["throughput_per_s"] = _value(match["throughput"])
-        latency_us = _value(match["latency"])
+        summary.values["throughput_per_s"] = measurement(match["throughput"])
+        latency_us = measurement(match["latency"])
         if self.summary_what.startswith("p"):
             summary.percentiles_us[self.summary_what] = latency_us
         else:
             summary.values["avg_us"] = latency_us
         run = self.runs[-1]
         known = run.blocks.get((summary.mode, summary.level))
-        if known is not None and not _agree(known, summary):
+        if known is not None and not known.agrees_with(summary):
             run, known = _Run(), None
             self.runs.append(run)
         if known is None:
@@ -313,10 +254,10 @@ class _Report:
 
     def _unstable(self, mode: str, level: float) -> None:
         """Mark the level that ended the sweep, which may have no block of its own."""
-        block = self.block
+        block = self.reader.block if self.reader else None
         if block is None or (block.mode, block.level) != (mode, level):
             self._place_block()
-            stub = _Block(mode, level)
+            stub = Block(mode, level)
             stub.is_summary = True
             block = self.runs[-1].blocks.setdefault((mode, level), stub)
         block.values["stable"] = False
@@ -324,54 +265,28 @@ class _Report:
     # Lines inside a block ------------------------------------------------------------------------------
 
     def _block_line(self, line: Line, text: str) -> bool:
-        block = self.block
-        if block is None:
+        if self.reader is None:
             return False
-        if _SECTION.match(text) or _PASS.match(text):
-            self._open_section(text)
+        if _PASS.match(text):
             line.ignore()
-        elif self.gpu_metric is not None and (match := _GPU_READING.match(text)):
-            column, factor = self.gpu_metric
-            block.gpus.setdefault(match["gpu"], {})[column] = _value(match[2]) * factor
-            line.use()
-        elif text in _GPU_METRICS:
-            self.gpu_metric = _GPU_METRICS[text]
-            line.ignore()
-        elif match := _COMPOSING.match(text):
-            key = (match["model"], match["version"])
-            self.part = block.composing.setdefault(key, _Block(block.mode, block.level))
-            line.use()
-        else:
-            return self._measure(line, text, self.part or block)
-        return True
-
-    def _open_section(self, text: str) -> None:
-        self.gpu_metric = None
-        if not text.startswith("Pass"):
-            self.part = None
-
-    def _measure(self, line: Line, text: str, block: _Block) -> bool:
-        readers: tuple[Callable[[str, _Block], bool], ...] = (
-            _level_number,
-            _percentile,
-            _server_latency,
-            _count,
-        )
-        if any(reader(text, block) for reader in readers):
-            line.use()
             return True
-        return False
+        fate = self.reader.read(text)
+        if fate == "record":
+            line.use()
+        elif fate == "ignored":
+            line.ignore()
+        return fate is not None
 
     # Settings before a run -----------------------------------------------------------------------------
 
     def _setting(self, line: Line, text: str) -> bool:
         match = _SETTING.match(text)
-        if match is None or self.block is not None:
+        if match is None or self.reader is not None:
             return False
         run = self.runs[-1]
         name, value = match["name"].lower().replace(" ", "_"), match["value"].strip()
         if name == "batch_size":
-            batch_size = _value(value)
+            batch_size = measurement(value)
             run.batch_size = int(batch_size) if batch_size < 2**31 else None
         elif name in ("using", "detected", "sending"):
             run.config.setdefault("settings", []).append(text)
@@ -379,71 +294,3 @@ class _Report:
             run.config[name] = value
         line.use()
         return True
-
-
-def _level_number(text: str, block: _Block) -> bool:
-    for pattern, columns in _LEVEL_NUMBERS:
-        if match := pattern.match(text):
-            values = {
-                name: _value(cell)
-                for name, cell in zip(columns, match.groups(), strict=True)
-                if name is not None and cell is not None
-            }
-            if "requests" in values:
-                values["requests"] = int(values["requests"])
-            block.values |= values
-            return True
-    if match := _DELAYED.match(text):
-        block.values["delayed_pct"] = _value(match[1])
-        return True
-    return False
-
-
-def _percentile(text: str, block: _Block) -> bool:
-    if match := _PERCENTILE.match(text):
-        block.percentiles_us[f"p{match[1]}"] = _value(match[2])
-        return True
-    return False
-
-
-def _server_latency(text: str, block: _Block) -> bool:
-    match = _SERVER_LATENCY.match(text)
-    if match is None:
-        return False
-    values: dict[str, float] = {}
-    for term in match["parts"].split(" + "):
-        part = _PART.match(term.strip())
-        if part is None:
-            raise ValueError(f"{term.strip()[:40]!r} is no part of a latency")
-        if part["name"] in _SERVER_PARTS:
-            values[_SERVER_PARTS[part["name"]]] = _value(part[2])
-        else:
-            block.counts.append((f"server {part['name']}", _value(part[2]), "us"))
-    block.values |= values
-    block.counts.append(("server request latency", _value(match[1]), "us"))
-    return True
-
-
-def _count(text: str, block: _Block) -> bool:
-    if match := _COUNTS.match(text):
-        block.counts.append((match["name"].lower(), _value(match["value"]), ""))
-        return True
-    if match := _CLIENT_OVERHEAD.match(text):
-        block.counts.append(("client overhead", _value(match[1]), "%"))
-        return True
-    return False
-
-
-def _agree(one: _Block, other: _Block) -> bool:
-    """Do a block and a summary line tell of the same measurement? After a warning numbers have two decimals only."""
-    mine, others = one.values.get("throughput_per_s"), other.values.get("throughput_per_s")
-    if mine is None or others is None:
-        return True
-    return abs(mine - others) <= max(0.0051, 1e-5 * abs(mine))
-
-
-def _value(cell: str) -> float:
-    value = number(cell)
-    if value is None or value < 0 or value > 2**62:
-        raise ValueError(f"{cell[:40]!r} is no measurement")
-    return value

@@ -344,7 +344,9 @@ class _Log:
         elif self.run.phase == PREAMBLE and self.run.section is not None and text == "None":
             line.ignore()
         elif (match := _OPTION.match(text)) or (
-            self.run.section is not None and self.run.phase == PREAMBLE and (match := _PLAIN_OPTION.match(text))
+            self.run.section is not None
+            and self.run.phase == PREAMBLE
+            and (match := _PLAIN_OPTION.match(text))
         ):
             self.enter(PREAMBLE).option(match["name"].strip(), (match["value"] or "").strip())
             line.use()

@@ -48,7 +48,15 @@ FORMAT = PollFormat(
     ),
     # Fields that hl-smi has and nvidia-smi has not, and those of its lists of processes.
     foreign_fields=frozenset(
-        ("module_id", "utilization.aip", "temperature.aip", "bus_id", "pid", "process_name", "used_gpu_memory")
+        (
+            "module_id",
+            "utilization.aip",
+            "temperature.aip",
+            "bus_id",
+            "pid",
+            "process_name",
+            "used_gpu_memory",
+        )
     ),
     fast_time=fast_slashed_times,
 )
