@@ -44,6 +44,13 @@ def profile_of(row: dict[str, str], path: PurePosixPath) -> dict[str, Any]:
     }
 
 
+def without_unmeasured(row: dict[str, str]) -> dict[str, str]:
+    """The row with power and energy emptied where it says that no sample was taken: the tool then prints 0."""
+    if row.get("energy_attribution") != "none" and row.get("power_samples", "").strip() not in ("0", "0.0"):
+        return row
+    return {name: "" if name.startswith(("power_", "energy_")) else cell for name, cell in row.items()}
+
+
 def _device_of_path(model: str, algorithm: str, path: PurePosixPath) -> str | None:
     start = f"{model}_{algorithm}".replace(" ", "_").lower() + "_"
     file_name = path.name.lower().removesuffix(".gz").removesuffix(".csv")

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from perf_assets.intake.parsing.cells import csv_cells
 from perf_assets.intake.parsing.records import Line, Records
-from perf_assets.intake.parsing.source import PLAIN, Source
+from perf_assets.intake.parsing.source import PLAIN, Head, Source
+
+NAMELESS = frozenset(("", "Unnamed: 0"))
+"""What pandas calls the index that it writes in front of a table."""
 
 
 def split_cells(text: str, separator: str = ",") -> list[str]:
@@ -48,6 +51,22 @@ def by_name(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, cells, strict=False))
 
 
+def without_index(cells: list[str]) -> list[str]:
+    """The cells of a header without the nameless index of pandas in front."""
+    return cells[1:] if len(cells) > 1 and cells[0] in NAMELESS else cells
+
+
+def has_header(head: Head, is_header: Callable[[list[str]], bool], separator: str = ",") -> bool:
+    """Does such a header stand among the first lines? Prompts and banners may stand before it, quotes around it."""
+    for text in head.opening:
+        try:
+            if is_header(without_index(split_cells(text, separator))):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
 def named_rows(
     source: Source,
     out: Records,
@@ -58,9 +77,10 @@ def named_rows(
     """Every row of a table as its line and its cells by column name; the caller says what becomes of the line.
 
     Blank lines and headers are ignored (a header comes again where files were concatenated), lines that are no
-    row under the last header are rejected.
+    row under the last header are rejected. The index that pandas puts in front is left out.
     """
     names: list[str] = []
+    index = 0
     for line in out.lines(source, member):
         text = line.text.strip()
         if not text:
@@ -68,14 +88,16 @@ def named_rows(
             continue
         try:
             cells = split_cells(text, separator)
-            if is_header(cells):
-                names = header_names(text, separator)
+            own = without_index(cells)
+            if is_header(cells) or is_header(own):
+                index = len(cells) - len(own)
+                names = header_names(text, separator)[index:]
                 line.ignore()
                 continue
             if not names:
                 line.reject("no_header", "a row before any header")
                 continue
-            row = by_name(names, cells)
+            row = by_name(names, cells[index:])
         except ValueError as error:
             line.reject("bad_row", str(error))
             continue

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perf_assets.intake.parsing.cells import csv_cells
+from perf_assets.intake.parsing.delimited import NAMELESS
 
 # Units that columns are stored in, with the factors of the units that tools print.
 UNIT_FACTORS: dict[str, dict[str, float]] = {
@@ -27,8 +28,6 @@ _TEXT_FIELD = re.compile(
     r"(?:.*[._])?(?:version|serial|uuid|name|bus_id|number|mode|state|part)(?:\..*)?\Z|(?:pci|inforom|gom)\..*\Z",
     re.ASCII,
 )
-# The index that pandas writes in front of a table has no name.
-_NAMELESS = frozenset(("", "Unnamed: 0"))
 
 
 def split_unit(cell: str) -> tuple[str, str]:
@@ -68,7 +67,7 @@ class PollFormat:
             match = _HEADER_CELL.match(cell)
             if match is not None:
                 names[match[1]] = match[2]
-            elif place or cell.strip() not in _NAMELESS:
+            elif place or cell.strip() not in NAMELESS:
                 return None
         measured = {name for name in names if self.fields.get(name, ("", ""))[1]}
         if not measured or names.keys() & self.foreign_fields:

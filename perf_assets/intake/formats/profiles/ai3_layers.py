@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from perf_assets.intake.parsing.ai3_columns import profile_of
+from perf_assets.intake.parsing.ai3_columns import profile_of, without_unmeasured
 from perf_assets.intake.parsing.cells import integer, number
-from perf_assets.intake.parsing.delimited import named_rows
+from perf_assets.intake.parsing.delimited import has_header, named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 _KEY = {
     "model",
@@ -34,7 +34,7 @@ _KERNEL = re.compile(r"\((\d{1,6}),\s*(\d{1,6})\)\Z", re.ASCII)
 
 def sniff(head: Head) -> bool:
     """Does the header name a layer, its shape and its time?"""
-    return {name.strip() for name in head.first_line.split(",")} >= _KEY
+    return has_header(head, lambda cells: set(cells) >= _KEY)
 
 
 def parse(source: Source, out: Records) -> None:
@@ -44,7 +44,7 @@ def parse(source: Source, out: Records) -> None:
     for line, row in named_rows(source, out, lambda cells: {"layer", "mean_ms"} <= set(cells)):
         try:
             run = profile_of(row, source.path)
-            layer = _layer(row)
+            layer = _layer(without_unmeasured(row))
         except ValueError as error:
             line.reject("bad_row", str(error))
             continue

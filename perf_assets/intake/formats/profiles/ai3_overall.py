@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from perf_assets.intake.parsing.ai3_columns import profile_of
+from perf_assets.intake.parsing.ai3_columns import profile_of, without_unmeasured
 from perf_assets.intake.parsing.cells import integer, number
-from perf_assets.intake.parsing.delimited import named_rows
+from perf_assets.intake.parsing.delimited import has_header, named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 _KEY = {"model", "algorithm", "batch_size", "input_size"}
 _FACTS = (
@@ -32,7 +32,11 @@ _FACTS = (
 
 def sniff(head: Head) -> bool:
     """Does the header name model, algorithm, sizes and a mean time, and no layer?"""
-    names = {name.strip() for name in head.first_line.split(",")}
+    return has_header(head, _is_header)
+
+
+def _is_header(cells: list[str]) -> bool:
+    names = set(cells)
     return (
         names >= _KEY
         and bool({"mean", "mean_ms"} & names)
@@ -56,7 +60,7 @@ def parse(source: Source, out: Records) -> None:
 def _run(row: dict[str, str], source: Source) -> dict[str, Any]:
     """One row as columns of ``cleaned_runs``."""
     # The first version spelt its times mean_ms, the later ones mean; all of them are ms.
-    row = {name.removesuffix("_ms"): cell for name, cell in row.items()}
+    row = {name.removesuffix("_ms"): cell for name, cell in without_unmeasured(row).items()}
     run = profile_of(row, source.path)
     input_size, mean_ms = integer(row.get("input_size", "")), number(row.get("mean", ""))
     if input_size is None or input_size < 1:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from perf_assets.intake.parsing.cells import integer, number
-from perf_assets.intake.parsing.delimited import named_rows
+from perf_assets.intake.parsing.delimited import has_header, named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 _KEY = {"net", "level", "idx", "layer", "type", "in_channels", "out_channels", "in_hw", "out_hw", "params"}
 
@@ -42,7 +42,7 @@ _INTEGERS = {
 
 def sniff(head: Head) -> bool:
     """Does the header name a network, a level and the shapes of layers?"""
-    return {name.strip() for name in head.first_line.split(",")} >= _KEY
+    return has_header(head, lambda cells: set(cells) >= _KEY)
 
 
 def parse(source: Source, out: Records) -> None:

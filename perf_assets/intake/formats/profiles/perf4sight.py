@@ -16,11 +16,11 @@ from statistics import median
 from typing import Any
 
 from perf_assets.intake.parsing.cells import integer, number
-from perf_assets.intake.parsing.delimited import named_rows
+from perf_assets.intake.parsing.delimited import has_header, named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 LATENCY_COLUMNS = {"latency": "latency_ms"}
 MEMORY_COLUMNS = {
@@ -45,8 +45,11 @@ _DEVICE_FOLDER = re.compile(
 
 
 def sniff(head: Head) -> bool:
-    """Is the first line one of the four headers?"""
-    names = head.first_line.split("|")
+    """Is one of the four headers there?"""
+    return has_header(head, _is_header, "|")
+
+
+def _is_header(names: list[str]) -> bool:
     if names[0] != "passed" or len(names) < 3:
         return False
     measures = "latency" in names or "mem_alloc" in names

@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 
 from perf_assets.intake.parsing.cells import number
-from perf_assets.intake.parsing.delimited import named_rows
+from perf_assets.intake.parsing.delimited import has_header, named_rows
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 
 _SERIES = re.compile(r"(?P<name>[\w\-]{1,80})_events_per_s\Z", re.ASCII)
 
 
 def sniff(head: Head) -> bool:
-    """Is the first line ``mu`` and nothing but such series?"""
-    return _is_header(head.first_line.split(","))
+    """Is there a header of ``mu`` and nothing but such series?"""
+    return has_header(head, _is_header)
 
 
 def _is_header(cells: list[str]) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from perf_assets.intake.parsing.cells import number
-from perf_assets.intake.parsing.delimited import named_rows
+from perf_assets.intake.parsing.delimited import has_header, named_rows
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 
 _NEEDED = frozenset({"acc", "prune_config", "prune_ratio"})
 _RATIO_SUFFIX = re.compile(r"-ratio-[\d.]+\Z")
@@ -25,9 +25,8 @@ _UNITS = {
 
 
 def sniff(head: Head) -> bool:
-    """A header with accuracy, pruning and the constant cost columns."""
-    names = set(head.first_line.split(","))
-    return names >= _NEEDED and bool(names & {"memory_consumption", "flops"})
+    """A header with accuracy and pruning; the constant cost columns may be there or not."""
+    return has_header(head, lambda cells: set(cells) >= _NEEDED)
 
 
 def parse(source: Source, out: Records) -> None:

@@ -112,9 +112,7 @@ def parse(source: Source, out: Records) -> None:
 
 def _rows(source: Source, member: str, out: Records) -> Iterator[tuple[Line, dict[str, str]]]:
     """Rows of a table that pandas wrote: its header begins with the nameless column of row numbers."""
-    for line, row in named_rows(source, out, lambda cells: cells[0] == "" and len(cells) > 1, member=member):
-        row.pop("", None)
-        yield line, row
+    return named_rows(source, out, lambda cells: cells[0] == "" and len(cells) > 1, member=member)
 
 
 def _read_samples(source: Source, member: str, out: Records, run: _Run) -> None:
