@@ -152,12 +152,12 @@ CLEANED_SAMPLES = table(
 
 RUN_SOURCES = table(
     "run_sources",
-    "A file that tells of a run which several files tell of. Runs that stand in one file alone are not "
-    "listed.",
+    "A file that tells of a run which several files tell of, or of a part of another file's run. "
+    "Runs that stand in one file alone are not listed.",
     RUN_ID,
     FILE_ID,
     text("source_run_id", "the run_id that the run had by this file alone; equal to run_id for the kept one"),
     text("format", "the parser's name"),
-    text("why", "the evidence that joined it, in words"),
+    text("why", "the evidence that joined it, or makes it a part, in words"),
     key=("run_id", "source_run_id"),
 )

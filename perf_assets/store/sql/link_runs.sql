@@ -1,6 +1,8 @@
 -- Facts that need several files: run at every publish, over rows that are as the parsers left them.
--- Everything is matched by what the rows say. Paths only settle which of several equal candidates is meant, and
--- last comes run_id, which is made from content: so the order in which files arrive changes nothing.
+-- Files are joined by evidence alone (measured values that agree, or the folder together with what was measured),
+-- never because nothing else is near; a fact in which they contradict each other keeps them apart. Of several equal
+-- candidates the one in the same folder is meant, and last comes run_id, which is made from content: so the order in
+-- which files arrive changes nothing. Each link says in run_sources why it was made.
 
 DELETE FROM run_sources;
 
@@ -14,7 +16,7 @@ WHERE status = 'ingested';
 -- A. perf_analyzer: CSV, text report and profile export of one sweep become one run.
 
 CREATE OR REPLACE TEMP TABLE link_tests AS
-SELECT r.run_id, r.file_id, f.format, f.path, f.folder, r.parent_run_id, r.model,
+SELECT r.run_id, r.file_id, f.format, f.path, f.folder, r.parent_run_id, r.model, r.batch_size,
        coalesce(json_extract_string(r.config, '$.ensemble_part') = 'true', false) AS is_part,
        json_extract_string(r.config, '$.model_version') AS model_version,
        json_extract_string(r.config, '$.parent_path') AS parent_path,
@@ -35,6 +37,7 @@ WITH pairs AS (
     JOIN cleaned_load_levels AS y ON y.mode = x.mode AND y.level = x.level AND y.p50_us = x.p50_us
     JOIN link_tests AS b ON b.run_id = y.run_id
     WHERE NOT a.is_part AND NOT b.is_part
+      AND coalesce(a.model = b.model, true) AND coalesce(a.batch_size = b.batch_size, true)
       AND ((a.format = 'perf_analyzer_report' AND b.format = 'perf_analyzer_csv')
            OR (a.format = 'perf_analyzer_export' AND b.format IN ('perf_analyzer_csv', 'perf_analyzer_report')))
 ),
@@ -50,14 +53,26 @@ FROM agreeing
 WHERE common = needed AND factor = largest_factor;
 
 CREATE OR REPLACE TEMP TABLE link_best AS
-SELECT run_id, other_id, factor
+SELECT run_id, other_id, factor,
+       concat('median latency and throughput agree at ', common, ' load levels', CASE WHEN factor > 1 THEN concat(' with ', factor::BIGINT, ' samples a request') END, CASE WHEN same_folder THEN '; same folder' END) AS why
 FROM link_candidates
 QUALIFY row_number() OVER (
     PARTITION BY run_id ORDER BY other_format = 'perf_analyzer_csv' DESC, same_folder DESC, common DESC, other_id
 ) = 1;
 
+-- A sweep whose first level never got stable leaves a CSV without rows beside its report.
+INSERT INTO link_best
+SELECT a.run_id, any_value(b.run_id), 1, 'same folder, and neither holds a level that was measured'
+FROM link_tests AS a
+JOIN link_tests AS b ON b.folder = a.folder AND b.format = 'perf_analyzer_csv' AND b.levels = 0 AND NOT b.is_part
+WHERE a.format = 'perf_analyzer_report' AND a.levels = 0 AND NOT a.is_part
+  AND coalesce(a.model = b.model, true) AND coalesce(a.batch_size = b.batch_size, true)
+  AND (SELECT count(*) FROM link_tests AS o WHERE o.folder = a.folder AND o.format = a.format AND o.levels = 0 AND NOT o.is_part) = 1
+GROUP BY a.run_id
+HAVING count(*) = 1;
+
 CREATE OR REPLACE TEMP TABLE link_merged AS
-SELECT a.run_id, coalesce(b.other_id, a.other_id) AS kept_id, a.factor
+SELECT a.run_id, coalesce(b.other_id, a.other_id) AS kept_id, a.factor, a.why
 FROM link_best AS a LEFT JOIN link_best AS b ON b.run_id = a.other_id;
 
 -- B. Composing models: a CSV beside the ensemble's joins it by its name, else by its levels.
@@ -76,7 +91,8 @@ WITH pairs AS (
       AND NOT e.is_part AND e.run_id NOT IN (SELECT run_id FROM link_merged)
     GROUP BY p.run_id, e.run_id, p.levels
 )
-SELECT run_id, ensemble_id
+SELECT run_id, ensemble_id,
+       concat(CASE WHEN is_named THEN 'named after the ensemble''s file; ' END, 'load levels are the ensemble''s, throughput within ', round(100 * off, 1), ' %', CASE WHEN same_folder THEN '; same folder' END) AS why
 FROM pairs
 WHERE common = levels AND (is_named OR (same_folder AND off <= 0.05) OR (levels > 1 AND off <= 0.01))
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY is_named DESC, same_folder DESC, off, ensemble_id) = 1;
@@ -87,7 +103,7 @@ WHERE r.run_id = p.run_id;
 
 -- The parts that a merged report lists are parts of the kept run: one with the CSV's where there is one, else its own.
 INSERT INTO link_merged
-SELECT part.run_id, min(csv.run_id), 1
+SELECT part.run_id, min(csv.run_id), 1, 'composing model of the same name and version, of a report that is the ensemble''s'
 FROM link_tests AS part
 JOIN link_merged AS m ON m.run_id = part.parent_run_id
 JOIN link_parents AS p ON p.ensemble_id = m.kept_id
@@ -102,21 +118,22 @@ WHERE r.parent_run_id = m.run_id;
 -- C. Model Analyzer: the readings of a GPU table belong to the runs of the inference table.
 
 INSERT INTO link_merged
-SELECT g.run_id, i.run_id, 1
+SELECT g.run_id, i.run_id, 1, 'same folder, model, configuration and batch size, and no load level that is not the run''s'
 FROM cleaned_runs AS g
 JOIN cleaned_runs AS i ON i.tool = g.tool AND i.model = g.model
     AND i.batch_size IS NOT DISTINCT FROM g.batch_size
     AND json_extract_string(i.config, '$.model_config_path') IS NOT DISTINCT FROM json_extract_string(g.config, '$.model_config_path')
 JOIN link_files AS gf ON gf.file_id = g.file_id
-JOIN link_files AS mf ON mf.file_id = i.file_id
+JOIN link_files AS mf ON mf.file_id = i.file_id AND mf.folder = gf.folder
 WHERE g.tool = 'model_analyzer'
   AND json_extract_string(g.config, '$.measures') = 'gpus'
   AND json_extract_string(i.config, '$.measures') IS NULL
+  AND coalesce(json_extract_string(i.config, '$.instance_group') = json_extract_string(g.config, '$.instance_group'), true)
   AND NOT EXISTS (
       SELECT 1 FROM cleaned_load_gpus AS x WHERE x.run_id = g.run_id
       AND NOT EXISTS (SELECT 1 FROM cleaned_load_levels AS l WHERE l.run_id = i.run_id AND l.level IS NOT DISTINCT FROM x.level)
   )
-QUALIFY row_number() OVER (PARTITION BY g.run_id ORDER BY (gf.folder = mf.folder) DESC, i.run_id) = 1;
+QUALIFY row_number() OVER (PARTITION BY g.run_id ORDER BY i.run_id) = 1;
 
 -- D. perf4sight: the rows of a -gt file that its plain twin holds too count once. The plain row is kept.
 
@@ -152,7 +169,7 @@ QUALIFY row_number() OVER (
 ) = 1;
 
 INSERT INTO link_merged
-SELECT t.run_id, p.run_id, 1
+SELECT t.run_id, p.run_id, 1, 'the same row in the file''s twin: every setting and measured value agrees'
 FROM link_twins AS w
 JOIN link_profiles AS t ON t.file_id = w.file_id
 JOIN link_profiles AS p ON p.file_id = w.plain_file_id AND p.fingerprint = t.fingerprint AND p.nth = t.nth;
@@ -162,33 +179,44 @@ UPDATE cleaned_runs SET quality = list_sort(list_distinct(list_append(quality, '
 WHERE file_id IN (SELECT plain_file_id FROM link_twins)
   AND run_id NOT IN (SELECT kept_id FROM link_merged);
 
--- E. ai3: the layers of a profile are a part of the run that the overall table tells of.
+-- E. ai3: the layers of a profile are a part of the run that the overall table tells of. The same folder or the same
+-- device says so; layers that take longer than the whole network are another measurement's. (Sanity sweeps time two
+-- passes after one warm-up: there the times tell nothing.)
+
+CREATE OR REPLACE TEMP TABLE link_layers AS
+SELECT l.run_id, o.run_id AS overall_id,
+       concat('same model, algorithm, input size', CASE WHEN l.device IS NOT NULL THEN ' and device' END, CASE WHEN lf.folder = pf.folder THEN '; same folder' END, '; the layers take no longer than the run') AS why
+FROM cleaned_runs AS l
+JOIN cleaned_runs AS o ON o.tool = l.tool AND o.model = l.model AND o.algorithm = l.algorithm
+    AND o.input_size = l.input_size AND o.device IS NOT DISTINCT FROM l.device
+JOIN link_files AS lf ON lf.file_id = l.file_id
+JOIN link_files AS pf ON pf.file_id = o.file_id
+WHERE l.tool = 'ai3' AND json_extract_string(l.config, '$.measures') = 'layers'
+  AND json_extract_string(o.config, '$.measures') IS NULL
+  AND (l.batch_size IS NULL OR l.batch_size = o.batch_size)
+  AND (lf.folder = pf.folder OR l.device IS NOT NULL)
+  AND (json_extract_string(o.config, '$.sweep_stage') IS NOT DISTINCT FROM 'sanity'
+       OR (SELECT sum(mean_ms) FROM cleaned_layers AS x WHERE x.run_id = l.run_id) <= 1.25 * o.latency_ms)
+QUALIFY row_number() OVER (
+    PARTITION BY l.run_id
+    ORDER BY (lf.folder = pf.folder) DESC,
+        json_extract_string(o.config, '$.sweep_stage') IS NOT DISTINCT FROM json_extract_string(l.config, '$.sweep_stage') DESC,
+        o.run_id
+) = 1;
 
 UPDATE cleaned_runs AS r SET parent_run_id = b.overall_id
-FROM (
-    SELECT l.run_id, o.run_id AS overall_id
-    FROM cleaned_runs AS l
-    JOIN cleaned_runs AS o ON o.tool = l.tool AND o.model = l.model AND o.algorithm = l.algorithm
-        AND o.input_size = l.input_size AND o.device IS NOT DISTINCT FROM l.device
-    JOIN link_files AS lf ON lf.file_id = l.file_id
-    JOIN link_files AS pf ON pf.file_id = o.file_id
-    WHERE l.tool = 'ai3' AND json_extract_string(l.config, '$.measures') = 'layers'
-      AND json_extract_string(o.config, '$.measures') IS NULL
-      AND (l.batch_size IS NULL OR l.batch_size = o.batch_size)
-    QUALIFY row_number() OVER (
-        PARTITION BY l.run_id
-        ORDER BY (lf.folder = pf.folder) DESC,
-            json_extract_string(o.config, '$.sweep_stage') IS NOT DISTINCT FROM json_extract_string(l.config, '$.sweep_stage') DESC,
-            o.run_id
-    ) = 1
-) AS b
+FROM link_layers AS b
 WHERE r.run_id = b.run_id;
 
 -- F. What each file said, before the rows become one.
 
-INSERT INTO run_sources (run_id, file_id, source_run_id, format)
-SELECT g.kept_id, r.file_id, g.run_id, f.format
-FROM (SELECT run_id, kept_id FROM link_merged UNION SELECT kept_id, kept_id FROM link_merged) AS g
+INSERT INTO run_sources (run_id, file_id, source_run_id, format, why)
+SELECT g.kept_id, r.file_id, g.run_id, f.format, g.why
+FROM (
+    SELECT run_id, kept_id, why FROM link_merged
+    UNION
+    SELECT kept_id, kept_id, 'the run that the others were joined to' FROM link_merged
+) AS g
 JOIN cleaned_runs AS r ON r.run_id = g.run_id
 JOIN link_files AS f ON f.file_id = r.file_id;
 
@@ -201,6 +229,18 @@ SELECT s.run_id, s.file_id, s.source_run_id, s.format, l.mode, l.level, l.throug
 FROM run_sources AS s
 JOIN cleaned_load_levels AS l ON l.run_id = s.source_run_id
 LEFT JOIN link_merged AS m ON m.run_id = s.source_run_id;
+
+-- Parts of another file's run keep rows of their own; that they are parts has a reason too.
+INSERT INTO run_sources (run_id, file_id, source_run_id, format, why)
+SELECT p.run_id, r.file_id, p.run_id, f.format, concat('part of ', p.parent_id, ': ', p.why)
+FROM (
+    SELECT run_id, ensemble_id AS parent_id, why FROM link_parents
+    UNION ALL
+    SELECT run_id, overall_id, why FROM link_layers
+) AS p
+JOIN cleaned_runs AS r ON r.run_id = p.run_id
+JOIN link_files AS f ON f.file_id = r.file_id
+WHERE p.run_id NOT IN (SELECT source_run_id FROM run_sources);
 
 -- G. The kept run takes over what its own file does not say: first from the report, then from the export.
 
@@ -359,6 +399,8 @@ DROP TABLE link_best;
 DROP TABLE link_merged;
 
 DROP TABLE link_parents;
+
+DROP TABLE link_layers;
 
 DROP TABLE link_profiles;
 

@@ -1,6 +1,7 @@
 """GenAI-Perf's and AIPerf's CSV: tables with a blank line between, units in the names, thousands separators.
 
-* ``profile``: ``Metric,avg,min,max,p99,...`` and ``Metric,Value`` become one run with one level;
+* ``profile``: ``Metric,avg,min,max,p99,...`` and ``Metric,Value`` become one run with one level, and
+  ``Metric,GPU,...`` (GenAI-Perf) or ``Endpoint,GPU_Index,GPU_Name,GPU_UUID,Metric,...`` (AIPerf) its GPUs;
 * ``analyze``: ``Config Name,Concurrency,...`` and ``Config Name,GPU,...`` become a run a configuration.
 
 Request latency goes to the load level in µs; every metric, also those of tokens, to ``cleaned_counters`` with its
@@ -14,40 +15,50 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from perf_assets.intake.parsing.cells import grouped_number
-from perf_assets.intake.parsing.delimited import by_name, header_names, split_cells
+from perf_assets.intake.parsing.delimited import by_name, has_header, header_names, split_cells
 from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
+from perf_assets.intake.parsing.token_metrics import US_PER, token_columns
 
-VERSION = 2
+VERSION = 3
 
-US_PER = {"us": 1.0, "ms": 1e3, "s": 1e6, "sec": 1e6, "ns": 1e-3}
 BYTES_PER = {"gb": 1e9, "mb": 1e6, "gib": 2**30, "mib": 2**20, "b": 1.0}
 
 _NAME = re.compile(
-    r"(?:(?P<statistic>p\d{1,2}|avg|min|max|std)\.? )?(?P<metric>.+?)(?: \((?P<unit>[^()]*)\))?\Z",
+    r"(?:(?P<statistic>p\d{1,2}|avg|min|max|std|sum)\.? )?(?P<metric>.+?)(?: \((?P<unit>[^()]*)\))?\Z",
     re.IGNORECASE | re.ASCII,
 )
-_STATISTICS = re.compile(r"(?:avg|min|max|std|p\d{1,2}(?:\.\d+)?)\Z", re.ASCII)
+_STATISTICS = re.compile(r"(?:avg|min|max|sum|std|count|p\d{1,2}(?:\.\d+)?)\Z", re.ASCII)
+_AIPERF_GPU = ("Endpoint", "GPU_Index", "GPU_Name", "GPU_UUID", "Metric")
 _PATH_LOAD = re.compile(
     r"(?:^|[\-_])(?P<mode>concurrency|request_rate)(?P<level>\d+(?:\.\d+)?)(?=$|[\-_.])", re.ASCII
 )
 _PATH_MODEL = re.compile(r"(?P<model>.+?)-(?:triton|openai|tensorrtllm_engine|dynamic_grpc)(?:-|\Z)")
 _ANALYZE_MODES = {"Concurrency": CONCURRENCY, "Request Rate": REQUEST_RATE}
+# What a GPU's metric fills, and by which statistic: mean power and utilization, largest memory.
 _GPU_COLUMNS = {
-    "GPU Power Usage": "power_w",
-    "GPU Utilization": "utilization",
-    "GPU Memory Used": "memory_used_bytes",
-    "Total GPU Memory": "memory_total_bytes",
-    "GPU Total Memory": "memory_total_bytes",
+    "GPU Power Usage": ("power_w", "avg"),
+    "GPU Utilization": ("utilization", "avg"),
+    "GPU Memory Used": ("memory_used_bytes", "max"),
+    "Total GPU Memory": ("memory_total_bytes", "max"),
+    "GPU Total Memory": ("memory_total_bytes", "max"),
 }
 
 
 def sniff(head: Head) -> bool:
-    """Is the first line the header of a table of metrics, or of configurations with their metrics?"""
-    names = head.first_line.split(",")
+    """Is there the header of a table of metrics, or of configurations with their metrics?"""
+    return has_header(head, _is_header)
+
+
+def _is_header(names: list[str]) -> bool:
     if names[0] == "Metric":
-        return names[1:] == ["Value"] or (len(names) > 2 and all(map(_STATISTICS.match, names[1:])))
+        if names[1:] == ["Value"] or names[1:] == ["GPU", "Value"]:
+            return True
+        statistics = names[2:] if names[1:2] == ["GPU"] else names[1:]
+        return len(statistics) > 1 and all(map(_STATISTICS.match, statistics))
+    if tuple(names[: len(_AIPERF_GPU)]) == _AIPERF_GPU:
+        return True
     return names[0] == "Config Name" and any("Latency (" in name or "Throughput (" in name for name in names)
 
 
@@ -63,10 +74,10 @@ def parse(source: Source, out: Records) -> None:
             continue
         try:
             cells = split_cells(text)
-            if cells[0] in ("Metric", "Config Name"):
+            if cells[0] in ("Metric", "Config Name", "Endpoint"):
                 names = header_names(text)
                 line.ignore()
-                if names[0] == "Metric" and len(names) > 2 and profile.rows:
+                if names[:2] == ["Metric", "avg"] and profile.rows:
                     profile.emit(source, out)
                     profile = _Profile()
                 continue
@@ -74,15 +85,17 @@ def parse(source: Source, out: Records) -> None:
                 line.reject("no_header", "a row before any header")
                 continue
             row = by_name(names, cells)
-            if names[0] == "Metric":
-                profile.read(row)
-            else:
+            if names[0] == "Config Name":
                 analysis.read(row)
+            elif "GPU" in row or "GPU_UUID" in row:
+                profile.read_gpu(row)
+            else:
+                profile.read(row)
         except ValueError as error:
             line.reject("bad_row", str(error))
             continue
         line.use()
-    if profile.rows:
+    if profile.rows or profile.gpus:
         profile.emit(source, out)
     analysis.emit(out)
 
@@ -118,7 +131,17 @@ def _level_values(metric: str, unit: str, values: dict[str, float]) -> dict[str,
         return {"throughput_per_s": mean}
     if metric == "Request Count" and mean is not None and mean == int(mean) and abs(mean) < 2**53:
         return {"requests": int(mean)}
-    return {}
+    return token_columns(metric, unit, values)
+
+
+def _gpu_reading(metric: str, unit: str, values: dict[str, float]) -> dict[str, float]:
+    """The column of ``cleaned_load_gpus`` that a metric of a GPU fills: W, fraction or bytes."""
+    if metric not in _GPU_COLUMNS:
+        return {}
+    column, statistic = _GPU_COLUMNS[metric]
+    value = values.get(statistic, values.get("value", next(iter(values.values()), None)))
+    factor = 0.01 if unit == "%" else BYTES_PER.get(unit.lower(), 1.0)
+    return {} if value is None else {column: value * factor}
 
 
 class _Profile:
@@ -126,37 +149,72 @@ class _Profile:
 
     def __init__(self) -> None:
         self.rows: dict[str, tuple[str, dict[str, float]]] = {}
+        self.gpus: dict[str, dict[str, tuple[str, dict[str, float]]]] = {}
+        self.gpu_names: set[str] = set()
+        self.is_aiperf = False
 
     def read(self, row: dict[str, str]) -> None:
         """Read one metric."""
         _, metric, unit = _split_name(row["Metric"])
         if not metric or len(metric) > 200 or metric in self.rows:
             raise ValueError("no metric, or one that is there already")
-        values = {
-            name.lower(): value
-            for name, cell in row.items()
-            if name != "Metric" and (value := grouped_number(cell)) is not None
-        }
-        self.rows[metric] = unit, values
+        self.rows[metric] = unit, _statistics(row)
+        # GenAI-Perf begins with the highest percentile, AIPerf with the lowest.
+        order = [name for name in row if name in ("p1", "p99")]
+        self.is_aiperf = self.is_aiperf or order == ["p1", "p99"]
+
+    def read_gpu(self, row: dict[str, str]) -> None:
+        """Read one metric of one GPU."""
+        _, metric, unit = _split_name(row["Metric"])
+        gpu = row.get("GPU_UUID") or row.get("GPU") or row.get("GPU_Index") or ""
+        metrics = self.gpus.setdefault(gpu, {})
+        if not metric or not gpu or len(metric) > 200 or len(gpu) > 200 or metric in metrics:
+            raise ValueError("no metric or no GPU, or one that is there already")
+        metrics[metric] = unit, _statistics(row)
+        if row.get("GPU_Name"):
+            self.gpu_names.add(row["GPU_Name"])
+        self.is_aiperf = self.is_aiperf or "GPU_UUID" in row
 
     def emit(self, source: Source, out: Records) -> None:
         """Write the run."""
         facts = _path_facts(source.path)
-        test = LoadTest(flags={"gpu_columns_missing"})
+        test = LoadTest(flags=set() if self.gpus else {"gpu_columns_missing"})
         level: dict[str, Any] = {}
         for metric, (unit, values) in self.rows.items():
             level |= _level_values(metric, unit, values)
             _count(test, "run", metric, unit, values)
         if level:
             test.add_level(facts.get("mode"), facts.get("level"), **level)
+        for gpu, metrics in self.gpus.items():
+            readings: dict[str, float] = {}
+            for metric, (unit, values) in metrics.items():
+                readings |= _gpu_reading(metric, unit, values)
+                _count(test, gpu, metric, unit, values)
+            test.add_gpu(facts.get("level"), gpu, **readings)
         test.emit(
             out,
             {"from_path": sorted(facts) or None},
-            tool="genai_perf",
+            tool="aiperf" if self.is_aiperf else "genai_perf",
             name=source.path.stem,
             status="ok",
             model=facts.get("model"),
+            device_raw=self.gpu_names.pop() if len(self.gpu_names) == 1 else None,
+            duration_s=self._duration_s(),
         )
+
+    def _duration_s(self) -> float | None:
+        unit, values = self.rows.get("Benchmark Duration", ("", {}))
+        seconds = values.get("value", values.get("avg"))
+        return seconds * US_PER[unit] / 1e6 if seconds is not None and unit in US_PER else None
+
+
+def _statistics(row: dict[str, str]) -> dict[str, float]:
+    """The numbers of a row by the names of their statistics."""
+    return {
+        name.lower(): value
+        for name, cell in row.items()
+        if (name == "Value" or _STATISTICS.match(name)) and (value := grouped_number(cell)) is not None
+    }
 
 
 class _Analysis:
@@ -204,16 +262,15 @@ class _Analysis:
     def _read_gpu(self, name: str, row: dict[str, str]) -> None:
         test = self.tests.setdefault(name, LoadTest())
         _, load = self.levels.get(name, (None, None))
-        readings: dict[str, float] = {}
+        metrics: dict[tuple[str, str], dict[str, float]] = {}
         for column, cell in row.items():
-            _, metric, unit = _split_name(column)
-            value = grouped_number(cell) if unit else None
-            if value is None:
-                continue
-            _count(test, row["GPU"][:200], metric, unit, {(_split_name(column)[0] or "value"): value})
-            if metric in _GPU_COLUMNS:
-                factor = 0.01 if unit == "%" else BYTES_PER.get(unit.lower(), 1.0)
-                readings[_GPU_COLUMNS[metric]] = value * factor
+            statistic, metric, unit = _split_name(column)
+            if unit and (value := grouped_number(cell)) is not None:
+                metrics.setdefault((metric, unit), {})[statistic or "value"] = value
+        readings: dict[str, float] = {}
+        for (metric, unit), values in metrics.items():
+            readings |= _gpu_reading(metric, unit, values)
+            _count(test, row["GPU"][:200], metric, unit, values)
         test.add_gpu(load, row["GPU"][:200] or "unknown", **readings)
 
     def emit(self, out: Records) -> None:
