@@ -154,6 +154,10 @@ class Records:
             text=text[:MAX_TEXT],
         )
 
+    def reject_counted(self, number: int, text: str, reason: str, detail: str) -> None:
+        """Reject a line that was handled as part of a whole document."""
+        self._count_rejected(PLAIN, number, reason, detail, text)
+
     def retract(self, lines: Iterable[Line], reason: str, detail: str) -> None:
         """Reject lines that were counted as parts of a record, which then was never completed."""
         for line in lines:

@@ -35,6 +35,12 @@ FORMATS = {
     "nvidia_smi_dmon": "telemetry",
     "nvidia_smi_pmon": "telemetry",
     "tegrastats": "telemetry",
+    "nvidia_smi_apps": "telemetry",
+    "nvidia_smi_table": "telemetry",
+    "gpustat_text": "telemetry",
+    "rocm_smi_csv": "telemetry",
+    "dcgmi_dmon": "telemetry",
+    "prometheus_dcgm": "telemetry",
     "perf_assets_profile": "profiles",
 }
 """Module of each format, and its domain: the folder under ``formats`` it lies in."""
