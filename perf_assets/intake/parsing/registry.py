@@ -42,6 +42,13 @@ FORMATS = {
     "dcgmi_dmon": "telemetry",
     "prometheus_dcgm": "telemetry",
     "perf_assets_profile": "profiles",
+    "codecarbon_emissions": "profiles",
+    "timm_benchmark": "profiles",
+    "trtexec_log": "profiles",
+    "vllm_bench": "load_tests",
+    "vllm_bench_text": "load_tests",
+    "aiperf_json": "load_tests",
+    "mlperf_loadgen": "load_tests",
 }
 """Module of each format, and its domain: the folder under ``formats`` it lies in."""
 
