@@ -18,6 +18,7 @@ for command in (
     intake.ingest,
     intake.rebuild,
     intake.check,
+    intake.explain,
     query.sql,
     query.tables,
     measuring.sweep,

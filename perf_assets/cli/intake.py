@@ -1,4 +1,4 @@
-"""Taking drops in: ``ingest`` and ``rebuild``."""
+"""Taking drops in: ``ingest`` and ``rebuild``, and ``explain`` for what was not taken in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from perf_assets.cli.render import print_table, progress, say, shown
 from perf_assets.workspace.paths import data_paths
 
 if TYPE_CHECKING:
+    from perf_assets.intake.explain import Finding
     from perf_assets.intake.pipeline import IngestReport
 
 EXIT_REFUSED = 3
@@ -68,6 +69,40 @@ def check() -> None:
     if not findings.healed and not findings.lost:
         click.echo(f"all is as it was written: {findings.copies} raw copies, ledger, parts and tables")
     sys.exit(EXIT_REFUSED if findings.lost else 0)
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+def explain(path: Path) -> None:
+    """Say which format reads FILE, or what each format missed in it and what would make it readable.
+
+    Nothing is taken in. Exits with 0, or with 3 when no format reads it.
+    """
+    from perf_assets.intake import explain as library
+    from perf_assets.workspace.settings import local_timezone
+
+    try:
+        answer = library.explain(path, local_timezone())
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{path}: {answer.verdict}")
+    if answer.cure:
+        click.echo(answer.cure)
+    near = [each for each in answer.findings if each.claims or (answer.format is None and each.found)]
+    if near:
+        print_table(
+            ["format", "lines used", "what it missed", "first line it could not use"],
+            [(each.format, each.used, each.failure or each.missed, _shown_rejection(each)) for each in near],
+        )
+    if answer.format is None and answer.findings:
+        far = ", ".join(each.format for each in answer.findings if each not in near)
+        click.echo(f"nothing in it looks like {far}")
+    sys.exit(0 if answer.format is not None else EXIT_REFUSED)
+
+
+def _shown_rejection(finding: Finding) -> str | None:
+    rejection = finding.first_rejection
+    return f"line {rejection.line}: {rejection.detail}" if rejection else None
 
 
 def _print_report(report: IngestReport) -> None:

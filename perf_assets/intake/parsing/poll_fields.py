@@ -12,15 +12,7 @@ from typing import Any
 
 from perf_assets.intake.parsing.cells import csv_cells
 from perf_assets.intake.parsing.delimited import NAMELESS
-
-# Units that columns are stored in, with the factors of the units that tools print.
-UNIT_FACTORS: dict[str, dict[str, float]] = {
-    "%": {"%": 1.0},
-    "W": {"W": 1.0, "mW": 1e-3, "kW": 1e3},
-    "MiB": {"MiB": 1.0, "GiB": 1024.0, "KiB": 1 / 1024, "MB": 1e6 / 2**20, "B": 1 / 2**20},
-    "degC": {"C": 1.0, "c": 1.0, "degC": 1.0},
-    "MHz": {"MHz": 1.0, "GHz": 1e3},
-}
+from perf_assets.intake.parsing.units import UNIT_FACTORS
 
 _HEADER_CELL = re.compile(r"\s*([a-z][\w.]*)\s*(?:\[(.*)\])?\s*\Z", re.ASCII)
 # Versions, serials and addresses look like numbers and are none: 536.40 is another driver than 536.4.

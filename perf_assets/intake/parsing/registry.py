@@ -60,6 +60,10 @@ LINKED_FORMATS = (
     "perf4sight",
     "ai3_overall",
     "ai3_layers",
+    "genai_perf",
+    "aiperf_json",
+    "vllm_bench",
+    "vllm_bench_text",
 )
 """Formats whose rows ``store/sql/link_runs.sql`` may change, because several files may tell of one run."""
 
@@ -69,6 +73,8 @@ class Parser(Protocol):
 
     __name__: str
     VERSION: int
+    SIGNS: tuple[tuple[str, ...], ...]
+    """Texts that a file of this format holds: of each group one. For explaining what a file lacks, not for sniffing."""
 
     def sniff(self, head: Head) -> bool:
         """Does this look like mine?"""

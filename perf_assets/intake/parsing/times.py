@@ -9,12 +9,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from perf_assets.intake.parsing.records import to_utc
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TOLD = "utc"
 """``time_source`` of a time whose zone stands in the log."""
@@ -144,25 +141,6 @@ def parse_time_of_day(cell: str) -> time | None:
     except ValueError:
         return None
     return of_day.replace(microsecond=int((match[2] or "0").ljust(6, "0")[:6]))
-
-
-def fast_slashed_times(column: pa.Array, timezone: str) -> pa.Array:
-    """Times like ``2022/08/03 08:06:44.893`` of an Arrow column as naive UTC.
-
-    Raises:
-        ValueError, pyarrow.ArrowInvalid: some cell is not such a time (it may be another that ``parse_time`` reads).
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    lengths = pc.min_max(pc.binary_length(column)).as_py()
-    if lengths["min"] < 19 or lengths["max"] > 26:
-        raise ValueError("a time of another length")
-    times = pc.cast(pc.replace_substring(column, "/", "-"), pa.timestamp("us"))
-    if timezone != "UTC":
-        zoned = pc.assume_timezone(times, timezone, ambiguous="earliest", nonexistent="latest")
-        times = zoned.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
-    return times
 
 
 def _with_fraction(moment: datetime, fraction: str | None) -> datetime:

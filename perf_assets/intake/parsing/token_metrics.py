@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-US_PER = {"us": 1.0, "ms": 1e3, "s": 1e6, "sec": 1e6, "ns": 1e-3}
-"""Microseconds in the units of time that tools print."""
+from perf_assets.intake.parsing.units import US_PER
 
 _PREFIXES = {
     "timetofirsttoken": "ttft",

@@ -208,7 +208,30 @@ UPDATE cleaned_runs AS r SET parent_run_id = b.overall_id
 FROM link_layers AS b
 WHERE r.run_id = b.run_id;
 
--- F. What each file said, before the rows become one.
+-- F. Results that a tool writes twice, as JSON and as a table or text of fewer digits: the JSON is kept.
+
+CREATE OR REPLACE TEMP TABLE link_doubles AS
+SELECT t.run_id, j.run_id AS kept_id,
+       concat('requests, throughput and latency agree', CASE WHEN tf.folder = jf.folder THEN '; same folder' END) AS why
+FROM cleaned_runs AS t
+JOIN cleaned_runs AS j ON j.tool = t.tool AND coalesce(j.model = t.model, true)
+JOIN link_files AS tf ON tf.file_id = t.file_id
+JOIN link_files AS jf ON jf.file_id = j.file_id
+JOIN cleaned_load_levels AS x ON x.run_id = t.run_id
+JOIN cleaned_load_levels AS y ON y.run_id = j.run_id AND y.requests = x.requests
+WHERE ((tf.format = 'genai_perf' AND jf.format = 'aiperf_json') OR (tf.format = 'vllm_bench_text' AND jf.format = 'vllm_bench'))
+  -- Two decimals of requests per second, and of milliseconds.
+  AND abs(x.throughput_per_s - y.throughput_per_s) <= 0.0051
+  AND coalesce(abs(x.avg_us - y.avg_us) <= 5.1, true) AND coalesce(abs(x.p50_us - y.p50_us) <= 5.1, true)
+  AND coalesce(abs(x.ttft_p50_us - y.ttft_p50_us) <= 5.1, true)
+  AND coalesce(abs(t.duration_s - j.duration_s) <= 0.0051, true)
+  AND (x.avg_us IS NOT NULL AND y.avg_us IS NOT NULL OR x.ttft_p50_us IS NOT NULL AND y.ttft_p50_us IS NOT NULL)
+QUALIFY row_number() OVER (PARTITION BY t.run_id ORDER BY (tf.folder = jf.folder) DESC, j.run_id) = 1;
+
+INSERT INTO link_merged
+SELECT run_id, kept_id, 1, why FROM link_doubles;
+
+-- G. What each file said, before the rows become one.
 
 INSERT INTO run_sources (run_id, file_id, source_run_id, format, why)
 SELECT g.kept_id, r.file_id, g.run_id, f.format, g.why
@@ -242,7 +265,17 @@ JOIN cleaned_runs AS r ON r.run_id = p.run_id
 JOIN link_files AS f ON f.file_id = r.file_id
 WHERE p.run_id NOT IN (SELECT source_run_id FROM run_sources);
 
--- G. The kept run takes over what its own file does not say: first from the report, then from the export.
+-- H. The kept run takes over what its own file does not say: first from the report, then from the export.
+
+-- What a table or text repeats of its JSON adds nothing.
+DELETE FROM cleaned_load_levels WHERE run_id IN (SELECT run_id FROM link_doubles);
+
+DELETE FROM cleaned_load_gpus WHERE run_id IN (SELECT run_id FROM link_doubles);
+
+DELETE FROM cleaned_counters WHERE run_id IN (SELECT run_id FROM link_doubles);
+
+UPDATE cleaned_runs SET quality = list_filter(quality, lambda flag: flag <> 'gpu_columns_missing')
+WHERE run_id IN (SELECT run_id FROM link_doubles);
 
 CREATE OR REPLACE TEMP TABLE link_order AS
 SELECT m.run_id, m.kept_id, m.factor, r.file_id,
@@ -353,7 +386,7 @@ WHERE k.run_id = f.kept_id;
 
 DELETE FROM cleaned_runs WHERE run_id IN (SELECT run_id FROM link_merged);
 
--- H. What follows for the joined runs.
+-- I. What follows for the joined runs.
 
 UPDATE cleaned_runs AS r SET quality = list_filter(r.quality, lambda flag: flag <> 'gpu_columns_missing')
 WHERE r.run_id IN (SELECT kept_id FROM link_merged)
@@ -401,6 +434,8 @@ DROP TABLE link_merged;
 DROP TABLE link_parents;
 
 DROP TABLE link_layers;
+
+DROP TABLE link_doubles;
 
 DROP TABLE link_profiles;
 

@@ -15,12 +15,20 @@ from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, Lo
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
 from perf_assets.intake.parsing.times import parse_time
-from perf_assets.intake.parsing.token_metrics import US_PER, token_columns
+from perf_assets.intake.parsing.token_metrics import token_columns
+from perf_assets.intake.parsing.units import BYTES_PER, US_PER
 
 VERSION = 1
+SIGNS = (
+    ('"request_throughput"',),
+    ('"request_latency"',),
+    (
+        '"aiperf_version"',
+        '"input_config"',
+    ),
+)
 
 CURE = "let the tool write its export again, and drop the whole file"
-BYTES_PER = {"gb": 1e9, "mb": 1e6, "gib": 2**30, "mib": 2**20, "b": 1.0}
 _START = re.compile(r"\s*\{")
 _STATISTIC = re.compile(r"avg|min|max|std|sum|count|p\d{1,2}(?:\.\d+)?", re.ASCII)
 # What a GPU's metric fills, and by which statistic: mean power and utilization, largest memory.

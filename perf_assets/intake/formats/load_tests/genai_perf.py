@@ -19,11 +19,24 @@ from perf_assets.intake.parsing.delimited import by_name, has_header, header_nam
 from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
-from perf_assets.intake.parsing.token_metrics import US_PER, token_columns
+from perf_assets.intake.parsing.token_metrics import token_columns
+from perf_assets.intake.parsing.units import BYTES_PER, US_PER
 
 VERSION = 3
+SIGNS = (
+    (
+        "Metric,",
+        "Config Name,",
+        "Endpoint,GPU_Index",
+    ),
+    (
+        "avg",
+        "Value",
+        "Latency (",
+        "Throughput (",
+    ),
+)
 
-BYTES_PER = {"gb": 1e9, "mb": 1e6, "gib": 2**30, "mib": 2**20, "b": 1.0}
 
 _NAME = re.compile(
     r"(?:(?P<statistic>p\d{1,2}|avg|min|max|std|sum)\.? )?(?P<metric>.+?)(?: \((?P<unit>[^()]*)\))?\Z",

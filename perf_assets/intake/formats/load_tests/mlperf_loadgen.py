@@ -16,6 +16,10 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 1
+SIGNS = (
+    ("MLPerf Results Summary",),
+    ("SUT name",),
+)
 
 LONGEST_LINE = 4000
 

@@ -16,6 +16,28 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (
+    (
+        "Model,",
+        "model,",
+    ),
+    (
+        "Model Config Path",
+        "model config path",
+        "GPU UUID",
+        "GPU ID",
+        "gpu uuid",
+        "gpu id",
+    ),
+    (
+        "Throughput (infer/sec)",
+        "throughput (infer/sec)",
+        "GPU Utilization (%)",
+        "GPU Power Usage (W)",
+        "GPU Memory Usage (MB)",
+        "gpu utilization (%)",
+    ),
+)
 
 BYTES_PER_MB = 1e6
 

@@ -25,6 +25,14 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (
+    (
+        "Concurrency",
+        "Request Rate",
+    ),
+    ("Inferences/Second",),
+    ("Client Send",),
+)
 
 MODES = {"Concurrency": CONCURRENCY, "Request Rate": REQUEST_RATE}
 

@@ -25,6 +25,7 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
 
 VERSION = 2
+SIGNS = (('"experiments"',),)
 
 PERCENTILES = (50, 75, 90, 95, 99)
 _START = re.compile(r'\s*\{\s*"experiments"\s*:\s*\[')

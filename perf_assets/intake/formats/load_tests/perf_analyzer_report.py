@@ -22,6 +22,19 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (
+    (
+        "Request concurrency:",
+        "Request Rate:",
+        "Inferences/Second vs. Client",
+        "*** Measurement Settings ***",
+    ),
+    (
+        "infer/sec",
+        "Failed to obtain stable measurement",
+        "rror: ",
+    ),
+)
 
 LONGEST_LINE = 4000
 

@@ -15,6 +15,12 @@ from perf_assets.intake.parsing.serving_benchmark import emit_result, is_result
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
 
 VERSION = 1
+SIGNS = (
+    ('"request_throughput"',),
+    ('"completed"',),
+    ('"duration"',),
+    ('_ttft_ms"',),
+)
 
 CURE = "let the benchmark write its result again, and drop the whole file"
 _START = re.compile(r"\s*\[?\s*\{")

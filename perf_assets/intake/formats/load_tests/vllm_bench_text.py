@@ -14,6 +14,10 @@ from perf_assets.intake.parsing.serving_benchmark import emit_result
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 1
+SIGNS = (
+    ("Serving Benchmark Result",),
+    ("Request throughput (req/s):",),
+)
 
 LONGEST_LINE = 16_000
 

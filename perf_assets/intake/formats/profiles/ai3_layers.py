@@ -17,6 +17,16 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (
+    ("model",),
+    ("layer",),
+    ("algorithm",),
+    ("in_channels",),
+    ("out_channels",),
+    ("kernel_size",),
+    ("mean_ms",),
+    ("std_ms",),
+)
 
 _KEY = {
     "model",

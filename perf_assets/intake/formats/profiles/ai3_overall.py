@@ -15,6 +15,13 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (
+    ("model",),
+    ("algorithm",),
+    ("input_size",),
+    ("mean",),
+    ("std",),
+)
 
 _KEY = {"model", "algorithm", "batch_size", "input_size"}
 _FACTS = (

@@ -16,6 +16,12 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import parse_time
 
 VERSION = 1
+SIGNS = (
+    ("duration",),
+    ("emissions",),
+    ("energy_consumed",),
+    ("country_name",),
+)
 
 J_PER_KWH = 3.6e6
 

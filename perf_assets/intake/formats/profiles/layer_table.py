@@ -10,6 +10,10 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (
+    ("net",),
+    ("layer",),
+)
 
 _KEY = {"net", "level", "idx", "layer", "type", "in_channels", "out_channels", "in_hw", "out_hw", "params"}
 

@@ -21,6 +21,13 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (
+    ("passed|",),
+    (
+        "latency",
+        "mem_alloc",
+    ),
+)
 
 LATENCY_COLUMNS = {"latency": "latency_ms"}
 MEMORY_COLUMNS = {

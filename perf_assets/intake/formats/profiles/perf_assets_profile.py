@@ -15,6 +15,10 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (
+    ('"format": "',),
+    ('"line": "header"',),
+)
 
 _FORMAT = "perf_assets_profile"
 _KINDS = frozenset(

@@ -16,6 +16,21 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 1
+SIGNS = (
+    ("model",),
+    (
+        "infer_samples_per_sec",
+        "train_samples_per_sec",
+    ),
+    (
+        "infer_step_time",
+        "train_step_time",
+    ),
+    (
+        "infer_batch_size",
+        "train_batch_size",
+    ),
+)
 
 _STAGES = {"infer": "inference", "train": "training"}
 _COUNTERS = {"param_count": "M", "infer_gmacs": "GMAC", "infer_macts": "M", "gmacs": "GMAC", "macts": "M"}
@@ -60,7 +75,8 @@ def parse(source: Source, out: Records) -> None:
             continue
         line.use()
         for run in runs:
-            run_id = out.run(**facts, **run, config=config | run.pop("config"))
+            config_of_run = config | run.pop("config")
+            run_id = out.run(**facts, **run, config=config_of_run)
             for name, value in counters.items():
                 if value is not None:
                     out.add(

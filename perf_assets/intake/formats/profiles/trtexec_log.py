@@ -16,6 +16,12 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import parse_month_first
 
 VERSION = 1
+SIGNS = (
+    (
+        "TensorRT.trtexec",
+        "=== Performance summary ===",
+    ),
+)
 
 LONGEST_LINE = 16_000
 MOST_MESSAGES = 20

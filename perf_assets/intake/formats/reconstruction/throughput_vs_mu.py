@@ -13,6 +13,7 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (("mu,",),)
 
 _SERIES = re.compile(r"(?P<name>[\w\-]{1,80})_events_per_s\Z", re.ASCII)
 

@@ -20,6 +20,7 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
+SIGNS = (("==> El", "==>El", "Time totals:", "Throughput:", "_time", "Example "),)
 
 LONGEST_LINE = 4000
 

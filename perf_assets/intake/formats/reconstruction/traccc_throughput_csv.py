@@ -12,6 +12,7 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (('",',),)
 
 LONGEST_LINE = 4000
 

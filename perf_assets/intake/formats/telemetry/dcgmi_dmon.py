@@ -15,6 +15,12 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD
 
 VERSION = 1
+SIGNS = (
+    (
+        "#Entity",
+        "# Entity",
+    ),
+)
 
 LONGEST_LINE = 4000
 

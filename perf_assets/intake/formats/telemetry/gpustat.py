@@ -15,6 +15,10 @@ from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 1
+SIGNS = (
+    ('"query_time"',),
+    ('"gpus"',),
+)
 
 MAX_POLL_LINES = 50_000
 

@@ -15,6 +15,14 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, Moment, parse_time
 
 VERSION = 1
+SIGNS = (
+    (
+        "[0] ",
+        "[1] ",
+    ),
+    ("C,",),
+    (" MB",),
+)
 
 LONGEST_LINE = 4000
 

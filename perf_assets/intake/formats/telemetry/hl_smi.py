@@ -9,6 +9,7 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import is_date_command_time
 
 VERSION = 2
+SIGNS = (("module_id", "utilization.aip", "temperature.aip", "bus_id", "power.draw", "memory.used"),)
 
 FORMAT = PollFormat(
     fields={

@@ -10,6 +10,10 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (
+    ("MaxInUse:",),
+    ("NumAllocs:",),
+)
 
 _PAIR = re.compile(r"([A-Z][A-Za-z]*(?: ID)?):\s*(\S+)?(?:\s+\([^()]*\))?\s*\Z")
 _TITLE = re.compile(r"Stats .*\.\Z")

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from perf_assets.intake.parsing.poll_columns import fast_slashed_times
 from perf_assets.intake.parsing.poll_fields import PollFormat
 from perf_assets.intake.parsing.poll_log import PollReader
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
-from perf_assets.intake.parsing.times import fast_slashed_times, is_date_command_time
+from perf_assets.intake.parsing.times import is_date_command_time
 
 VERSION = 2
+SIGNS = (
+    (
+        "utilization.gpu",
+        "utilization.memory",
+        "power.",
+        "memory.used",
+        "memory.total",
+        "temperature.gpu",
+        "clocks.",
+    ),
+)
 
 FORMAT = PollFormat(
     fields={

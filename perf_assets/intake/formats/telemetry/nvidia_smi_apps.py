@@ -9,13 +9,24 @@ from typing import Any
 
 from perf_assets.intake.parsing.cells import is_absent, number
 from perf_assets.intake.parsing.delimited import by_name, has_header, header_names, split_cells
-from perf_assets.intake.parsing.poll_fields import UNIT_FACTORS, split_unit
+from perf_assets.intake.parsing.poll_fields import split_unit
 from perf_assets.intake.parsing.processes import ProcessPolls
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import DayClock, Moment, parse_time, parse_time_of_day
+from perf_assets.intake.parsing.units import UNIT_FACTORS
 
 VERSION = 1
+SIGNS = (
+    ("pid",),
+    (
+        "used_gpu_memory",
+        "used_memory [",
+        "gpu_uuid",
+        "gpu_bus_id",
+        "gpu_serial",
+    ),
+)
 
 _MEMORY = ("used_gpu_memory", "used_memory")
 _DEVICE_FIELDS = ("gpu_uuid", "gpu_bus_id", "gpu_serial")

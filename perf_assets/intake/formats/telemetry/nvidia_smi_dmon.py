@@ -10,6 +10,23 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD
 
 VERSION = 2
+SIGNS = (
+    (
+        "# gpu",
+        "#gpu",
+        "#Time",
+        "#Date",
+        "# Time",
+        "# Date",
+    ),
+    (
+        "pwr",
+        "sm",
+        "mclk",
+        "fb",
+        "rxpci",
+    ),
+)
 
 _COLUMNS = {
     "pwr": "power_w",

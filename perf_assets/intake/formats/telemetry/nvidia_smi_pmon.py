@@ -14,6 +14,19 @@ from perf_assets.intake.parsing.smi_monitor import Poll, header_of, measured_cel
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (
+    (
+        "# gpu",
+        "#gpu",
+        "#Time",
+        "#Date",
+        "# Time",
+        "# Date",
+    ),
+    ("pid",),
+    ("type",),
+    ("command",),
+)
 
 _COLUMNS = {"sm": "utilization_pct", "mem": "memory_utilization_pct", "fb": "memory_used_mib"}
 _TEXTS = ("pid", "type", "command")

@@ -16,6 +16,10 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, Moment, is_date_command_time, parse_time
 
 VERSION = 1
+SIGNS = (
+    ("| NVIDIA-SMI ",),
+    ("Bus-Id",),
+)
 
 LONGEST_LINE = 1000
 
@@ -84,10 +88,13 @@ def parse(source: Source, out: Records) -> None:
             line.ignore()
             continue
         try:
-            if is_date_command_time(text) or (watch := _WATCH.match(text)):
+            if is_date_command_time(text):
                 _emit(table, out, sessions)
-                stamp, host = (text, None) if is_date_command_time(text) else (watch["time"], watch["host"])
-                table = _Table(parse_time(stamp.strip(), source.timezone), host)
+                table = _Table(parse_time(text, source.timezone))
+                line.use()
+            elif match := _WATCH.match(text):
+                _emit(table, out, sessions)
+                table = _Table(parse_time(match["time"].strip(), source.timezone), match["host"])
                 line.use()
             elif match := _TITLE.match(text):
                 if table.gpus or table.labels:

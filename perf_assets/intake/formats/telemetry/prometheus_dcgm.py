@@ -19,6 +19,10 @@ from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceErro
 from perf_assets.intake.parsing.times import TOLD
 
 VERSION = 1
+SIGNS = (
+    ('"resultType"',),
+    ('"DCGM_FI_',),
+)
 
 _COLUMNS = {
     "DCGM_FI_DEV_GPU_UTIL": "utilization_pct",

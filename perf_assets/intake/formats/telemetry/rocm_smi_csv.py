@@ -16,6 +16,16 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, parse_time
 
 VERSION = 1
+SIGNS = (
+    ("device",),
+    (
+        "(Sensor ",
+        "Graphics Package Power (W)",
+        "GPU use (%)",
+        "VRAM Total",
+        "clk clock speed:",
+    ),
+)
 
 BYTES_PER_MIB = 2**20
 

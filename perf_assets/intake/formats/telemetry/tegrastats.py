@@ -17,6 +17,14 @@ from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, parse_month_first
 
 VERSION = 2
+SIGNS = (
+    ("RAM ",),
+    ("(lfb ",),
+    (
+        "CPU [",
+        "cpu [",
+    ),
+)
 
 LONGEST_LINE = 4000
 

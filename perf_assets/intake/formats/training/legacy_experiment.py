@@ -10,6 +10,11 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (
+    ("acc",),
+    ("prune_config",),
+    ("prune_ratio",),
+)
 
 _NEEDED = frozenset({"acc", "prune_config", "prune_ratio"})
 _RATIO_SUFFIX = re.compile(r"-ratio-[\d.]+\Z")

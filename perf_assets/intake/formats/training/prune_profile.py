@@ -21,6 +21,15 @@ from perf_assets.intake.parsing.records import Line, Records, to_utc
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (
+    (
+        ",0",
+        ",time,",
+        ",vm_percent,",
+        ",Device,Kernel,",
+        ",counter-value,",
+    ),
+)
 
 MEANS = "system_stats.csv"
 SAMPLES = "full_system_stats.csv"

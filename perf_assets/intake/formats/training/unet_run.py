@@ -21,6 +21,7 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
+SIGNS = (("Begin CSV", "Command: ["), ("type,epoch,time,loss", "type,card,epoch", "loaders_init", " time: "))
 
 PHASES = ("loaders_init", "train", "eval", "total_train_time", "total_eval_time")
 HEADERS = ("type,epoch,time,loss,dsc", "type,card,epoch,time,loss,dsc")
