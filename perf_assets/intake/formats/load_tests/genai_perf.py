@@ -43,6 +43,10 @@ _NAME = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _STATISTICS = re.compile(r"(?:avg|min|max|sum|std|count|p\d{1,2}(?:\.\d+)?)\Z", re.ASCII)
+_OWN_METRIC = re.compile(
+    r"Request (?:Latency|Throughput|Count)|Time [Tt]o First Token|Inter Token Latency|Output Token Throughput"
+    r"|GPU Power Usage|GPU Utilization"
+)
 _AIPERF_GPU = ("Endpoint", "GPU_Index", "GPU_Name", "GPU_UUID", "Metric")
 _PATH_LOAD = re.compile(
     r"(?:^|[\-_])(?P<mode>concurrency|request_rate)(?P<level>\d+(?:\.\d+)?)(?=$|[\-_.])", re.ASCII
@@ -60,8 +64,8 @@ _GPU_COLUMNS = {
 
 
 def sniff(head: Head) -> bool:
-    """Is there the header of a table of metrics, or of configurations with their metrics?"""
-    return has_header(head, _is_header)
+    """Is there the header of a table of metrics, or of configurations, and a metric that these tools have?"""
+    return has_header(head, _is_header) and bool(_OWN_METRIC.search(head.text))
 
 
 def _is_header(names: list[str]) -> bool:

@@ -28,12 +28,13 @@ VERSION = 2
 SIGNS = (('"experiments"',),)
 
 PERCENTILES = (50, 75, 90, 95, 99)
-_START = re.compile(r'\s*\{\s*"experiments"\s*:\s*\[')
+# Other documents have experiments, too: theirs do not begin with a load or with requests.
+_START = re.compile(r'\s*\{\s*"experiments"\s*:\s*\[\s*+(?!\{\s*"(?!experiment"|requests"))')
 _MODES = (CONCURRENCY, REQUEST_RATE)
 
 
 def sniff(head: Head) -> bool:
-    """Does the document begin with its list of experiments?"""
+    """Does the document begin with its list of experiments, the first with its load or requests?"""
     return bool(_START.match(head.text))
 
 

@@ -84,6 +84,7 @@ _LOGGED = r"^[ \t]*(?:\d{1,2}:\d{2}:\d{2}(?: [AP]M)?[ \t]+\S+[ \t]+(?:INFO|WARNI
 _SNIFF_HEADER = re.compile(r"==> ?El(?:apsed|pased) times? ?\.\.\.")
 _SNIFF_TABLE = re.compile(_LOGGED + r"(?:Time totals:|Throughput:)\s", re.MULTILINE)
 _SNIFF_ROW = re.compile(r"(?:  \d+|/event, \S+ events/s| ms)[ \t]*\r?$", re.MULTILINE)
+_SNIFF_STAGE = re.compile(r"(?:Event|Warm-up) processing|ms/event")
 _SNIFF_LOGGER = re.compile(
     r"^\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+(?:Throughput|Seq|Seeding|CudaSeq|SyclSeq|AlpakaSeq|Truth)\w*Example\w*\s+"
     r"(?:INFO|WARNING)\b",
@@ -98,7 +99,7 @@ def sniff(head: Head) -> bool:
         _SNIFF_HEADER.search(text)
         or _SECONDS_NAMES.search(text)
         or _SNIFF_LOGGER.search(text)
-        or (_SNIFF_TABLE.search(text) and _SNIFF_ROW.search(text) and " processing " in text)
+        or (_SNIFF_TABLE.search(text) and _SNIFF_ROW.search(text) and _SNIFF_STAGE.search(text))
     )
 
 
