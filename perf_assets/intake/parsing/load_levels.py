@@ -30,6 +30,14 @@ COMPONENTS = (
 )
 """The parts that together make the mean latency (``compute_us`` stands for the three parts of compute)."""
 
+SUMMARY_RULES: dict[str, float | str] = {
+    "latency_ms": 1e-3,
+    "latency_std_ms": 1e-3,
+    "mean_power_w": "power of the busy GPUs at the level of highest throughput, added up",
+    "memory_used_mib": "memory of the busy GPUs at the level of highest throughput, added up, in MiB",
+}
+"""How the run's own numbers follow from its levels, for the formats' RULES."""
+
 PLAIN_PERCENTILES = ("p50", "p75", "p90", "p95", "p99")
 
 # The parts are whole microseconds cut off, the mean is too: sub-millisecond latencies differ by a few of them.

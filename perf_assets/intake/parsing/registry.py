@@ -76,6 +76,9 @@ class Parser(Protocol):
     SIGNS: tuple[tuple[str, ...], ...]
     """Texts that a file of this format holds: of each group one. For explaining what a file lacks, not for sniffing."""
 
+    # A format whose numbers do not all stand in its files has RULES, too: column (or pattern of columns) -> the factor
+    # by which its numbers are converted, or in words how they follow. ``rules`` gives them, and none where it has none.
+
     def sniff(self, head: Head) -> bool:
         """Does this look like mine?"""
         ...
@@ -102,6 +105,11 @@ def parser(format_name: str) -> Parser:
 def version(format_name: str) -> int:
     """The version of a format's parser."""
     return parser(format_name).VERSION
+
+
+def rules(format_name: str) -> dict[str, float | str]:
+    """How numbers follow that do not stand in the files of a format as they are published: by column or pattern."""
+    return getattr(parser(format_name), "RULES", {})
 
 
 @cache

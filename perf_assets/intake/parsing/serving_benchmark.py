@@ -43,12 +43,6 @@ _CONFIG = (
     *("dataset_name", "random_input_len", "random_output_len", "failed"),
 )
 
-RULES = {
-    "level": "request_rate; where that is inf or absent, max_concurrency",
-    "us": "milliseconds, times 1000",
-}
-"""How numbers follow that do not stand in the file."""
-
 
 def is_result(result: dict[str, Any]) -> bool:
     """Does this object hold what every result of a serving benchmark does?"""

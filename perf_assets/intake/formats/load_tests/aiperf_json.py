@@ -11,7 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from perf_assets.intake.parsing.documents import count_document, read_json
-from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
+from perf_assets.intake.parsing.load_levels import (
+    CONCURRENCY,
+    REQUEST_RATE,
+    SUMMARY_RULES,
+    LoadTest,
+    percentile_values,
+)
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
 from perf_assets.intake.parsing.times import parse_time
@@ -27,6 +33,7 @@ SIGNS = (
         '"input_config"',
     ),
 )
+RULES = SUMMARY_RULES | {"*_us": 1000.0, "utilization": 0.01, "memory_*_bytes": 1000000000.0}
 
 CURE = "let the tool write its export again, and drop the whole file"
 _START = re.compile(r"\s*\{")
@@ -40,13 +47,6 @@ _GPU_COLUMNS = {
     "total_gpu_memory": ("memory_total_bytes", "max"),
 }
 _MOST_METRICS = 500
-
-RULES = {
-    "us": "latencies in µs from the unit that stands with them",
-    "bytes": "memory in bytes from GB (10^9) and its like",
-    "fraction": "utilization in per cent, divided by 100",
-}
-"""How numbers follow that do not stand in the file."""
 
 
 def sniff(head: Head) -> bool:

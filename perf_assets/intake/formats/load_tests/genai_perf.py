@@ -16,7 +16,13 @@ from typing import Any
 
 from perf_assets.intake.parsing.cells import grouped_number
 from perf_assets.intake.parsing.delimited import by_name, has_header, header_names, split_cells
-from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
+from perf_assets.intake.parsing.load_levels import (
+    CONCURRENCY,
+    REQUEST_RATE,
+    SUMMARY_RULES,
+    LoadTest,
+    percentile_values,
+)
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.token_metrics import token_columns
@@ -36,6 +42,7 @@ SIGNS = (
         "Throughput (",
     ),
 )
+RULES = SUMMARY_RULES | {"*_us": 1000.0, "utilization": 0.01, "memory_*_bytes": 1000000000.0}
 
 
 _NAME = re.compile(

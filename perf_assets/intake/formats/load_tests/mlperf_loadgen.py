@@ -11,7 +11,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from perf_assets.intake.parsing.cells import grouped_number, number
-from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
+from perf_assets.intake.parsing.load_levels import (
+    CONCURRENCY,
+    REQUEST_RATE,
+    SUMMARY_RULES,
+    LoadTest,
+    percentile_values,
+)
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
@@ -20,6 +26,11 @@ SIGNS = (
     ("MLPerf Results Summary",),
     ("SUT name",),
 )
+RULES = SUMMARY_RULES | {
+    "*_us": 0.001,
+    "latency_ms": 1e-06,
+    "level": "one request at a time in the scenario SingleStream",
+}
 
 LONGEST_LINE = 4000
 
@@ -32,12 +43,6 @@ _PERCENTILE = re.compile(r"(?P<share>\d{1,2}(?:\.\d+)?)(?:th)? percentile (?P<wh
 _LATENCY = re.compile(r"(?P<statistic>Min|Max|Mean) latency\Z")
 _SCENARIOS = frozenset(("offline", "server", "singlestream", "multistream", "interactive"))
 US_PER_NS = 1e-3
-
-RULES = {
-    "us": "nanoseconds, divided by 1000",
-    "level": "target_qps of a Server; one request at a time of a SingleStream",
-}
-"""How numbers follow that do not stand in the file."""
 
 
 def sniff(head: Head) -> bool:

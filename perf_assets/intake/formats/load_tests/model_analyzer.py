@@ -11,7 +11,13 @@ from typing import Any
 
 from perf_assets.intake.parsing.cells import grouped_number
 from perf_assets.intake.parsing.delimited import by_name, header_names, split_cells
-from perf_assets.intake.parsing.load_levels import CONCURRENCY, REQUEST_RATE, LoadTest, percentile_values
+from perf_assets.intake.parsing.load_levels import (
+    CONCURRENCY,
+    REQUEST_RATE,
+    SUMMARY_RULES,
+    LoadTest,
+    percentile_values,
+)
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
@@ -38,6 +44,7 @@ SIGNS = (
         "gpu utilization (%)",
     ),
 )
+RULES = SUMMARY_RULES | {"*_us": 1000.0, "utilization": 0.01, "memory_*_bytes": 1000000.0}
 
 BYTES_PER_MB = 1e6
 

@@ -16,6 +16,7 @@ from perf_assets.intake.parsing.delimited import by_name, header_names, split_ce
 from perf_assets.intake.parsing.load_levels import (
     CONCURRENCY,
     REQUEST_RATE,
+    SUMMARY_RULES,
     LoadTest,
     config_of,
     path_facts,
@@ -33,6 +34,7 @@ SIGNS = (
     ("Inferences/Second",),
     ("Client Send",),
 )
+RULES = SUMMARY_RULES
 
 MODES = {"Concurrency": CONCURRENCY, "Request Rate": REQUEST_RATE}
 

@@ -16,6 +16,7 @@ from perf_assets.intake.parsing.documents import count_document, read_json
 from perf_assets.intake.parsing.load_levels import (
     CONCURRENCY,
     REQUEST_RATE,
+    SUMMARY_RULES,
     LoadTest,
     config_of,
     path_facts,
@@ -26,6 +27,13 @@ from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceErro
 
 VERSION = 2
 SIGNS = (('"experiments"',),)
+RULES = SUMMARY_RULES | {
+    "*_us": "from a request to its last response, over the requests of the window",
+    "requests": "counted",
+    "*throughput_per_s": "requests (responses) by the length of the window",
+    "latency_*": "of the level of highest throughput",
+    "duration_s": "from the first window's begin to the last one's end",
+}
 
 PERCENTILES = (50, 75, 90, 95, 99)
 # Other documents have experiments, too: theirs do not begin with a load or with requests.

@@ -12,6 +12,7 @@ from typing import Any
 from perf_assets.intake.parsing.load_levels import (
     CONCURRENCY,
     REQUEST_RATE,
+    SUMMARY_RULES,
     LoadTest,
     config_of,
     path_facts,
@@ -35,6 +36,10 @@ SIGNS = (
         "rror: ",
     ),
 )
+RULES = SUMMARY_RULES | {
+    "utilization": 0.01,
+    "composing_queue_us": "queue times of the composing models, added up",
+}
 
 LONGEST_LINE = 4000
 

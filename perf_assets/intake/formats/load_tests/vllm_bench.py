@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from perf_assets.intake.parsing.documents import read_objects
+from perf_assets.intake.parsing.load_levels import SUMMARY_RULES
 from perf_assets.intake.parsing.records import Records, to_utc
 from perf_assets.intake.parsing.serving_benchmark import emit_result, is_result
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
@@ -21,6 +22,7 @@ SIGNS = (
     ('"duration"',),
     ('_ttft_ms"',),
 )
+RULES = SUMMARY_RULES | {"*_us": 1000.0}
 
 CURE = "let the benchmark write its result again, and drop the whole file"
 _START = re.compile(r"\s*\[?\s*\{")

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from perf_assets.intake.parsing.cells import grouped_number
+from perf_assets.intake.parsing.load_levels import SUMMARY_RULES
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.serving_benchmark import emit_result
 from perf_assets.intake.parsing.source import Head, Source
@@ -18,6 +19,7 @@ SIGNS = (
     ("Serving Benchmark Result",),
     ("Request throughput (req/s):",),
 )
+RULES = SUMMARY_RULES | {"*_us": 1000.0}
 
 LONGEST_LINE = 16_000
 

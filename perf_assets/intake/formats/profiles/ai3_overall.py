@@ -22,6 +22,7 @@ SIGNS = (
     ("mean",),
     ("std",),
 )
+RULES = {"throughput_per_s": "batch size by latency"}
 
 _KEY = {"model", "algorithm", "batch_size", "input_size"}
 _FACTS = (

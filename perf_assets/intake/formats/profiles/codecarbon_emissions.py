@@ -22,6 +22,7 @@ SIGNS = (
     ("energy_consumed",),
     ("country_name",),
 )
+RULES = {"energy_j": 3.6e6, "mean_power_w": "energy by duration"}
 
 J_PER_KWH = 3.6e6
 
@@ -51,13 +52,6 @@ _OWN_COLUMNS = frozenset(
     )
 )
 _SEVERAL = re.compile(r"\d{1,4} x (?P<model>.+)\Z", re.ASCII)
-
-RULES = {
-    "energy_j": "energy_consumed in kWh, times 3.6 million",
-    "mean_power_w": "energy_j by duration_s",
-    "started_at": "timestamp, which is that of the row's writing, less duration",
-}
-"""How numbers follow that do not stand in the file."""
 
 
 def sniff(head: Head) -> bool:

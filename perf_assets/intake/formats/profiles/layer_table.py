@@ -14,6 +14,7 @@ SIGNS = (
     ("net",),
     ("layer",),
 )
+RULES = {"macs": "of the shapes of the layer"}
 
 _KEY = {"net", "level", "idx", "layer", "type", "in_channels", "out_channels", "in_hw", "out_hw", "params"}
 

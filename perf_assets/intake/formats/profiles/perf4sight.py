@@ -28,6 +28,7 @@ SIGNS = (
         "mem_alloc",
     ),
 )
+RULES = {"throughput_per_s": "batch size by latency", "pruning_ratio": 0.01}
 
 LATENCY_COLUMNS = {"latency": "latency_ms"}
 MEMORY_COLUMNS = {

@@ -40,12 +40,6 @@ _PATH = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 
-RULES = {
-    "framework_version": "digits of ptNNN: 1.NN, or 2.N.N",
-    "runtime_version": "digits of cuNNN: NN.N",
-}
-"""How facts follow that do not stand in the file as they are."""
-
 
 def sniff(head: Head) -> bool:
     """A header with a model and timm's names of its throughput and step time."""

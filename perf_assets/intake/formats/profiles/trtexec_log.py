@@ -46,12 +46,6 @@ _SHAPE = re.compile(r"(?:.*[=:])?(?P<batch>\d{1,9})x\d", re.ASCII)
 
 SUMMARY = "Performance summary"
 
-RULES = {
-    "framework_version": "the digits of [TensorRT v100900], as 10.9.0",
-    "batch_size": "first side of the first shape that inference ran with",
-}
-"""How facts follow that do not stand in the file as they are."""
-
 
 def sniff(head: Head) -> bool:
     """Is there trtexec's banner, or its summary?"""

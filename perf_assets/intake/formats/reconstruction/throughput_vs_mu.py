@@ -14,6 +14,7 @@ from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
 SIGNS = (("mu,",),)
+RULES = {"latency_ms": "1000 by the events per second", "per_event_ms": "1000 by the events per second"}
 
 _SERIES = re.compile(r"(?P<name>[\w\-]{1,80})_events_per_s\Z", re.ASCII)
 

@@ -21,6 +21,7 @@ from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
 SIGNS = (("==> El", "==>El", "Time totals:", "Throughput:", "_time", "Example "),)
+RULES = {"total_ms": 1000.0, "duration_s": 0.001}
 
 LONGEST_LINE = 4000
 

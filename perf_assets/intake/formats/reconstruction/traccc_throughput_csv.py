@@ -13,6 +13,14 @@ from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
 SIGNS = (('",',),)
+RULES = {
+    "total_ms": 1e-06,
+    "duration_s": 1e-09,
+    "per_event_ms": "total by the number of events",
+    "latency_ms": "total by the number of events",
+    "events_per_s": "number of events by the total",
+    "throughput_per_s": "number of events by the total",
+}
 
 LONGEST_LINE = 4000
 

@@ -14,6 +14,7 @@ SIGNS = (
     ("MaxInUse:",),
     ("NumAllocs:",),
 )
+RULES = {"memory_used_mib": 2**-20}
 
 _PAIR = re.compile(r"([A-Z][A-Za-z]*(?: ID)?):\s*(\S+)?(?:\s+\([^()]*\))?\s*\Z")
 _TITLE = re.compile(r"Stats .*\.\Z")

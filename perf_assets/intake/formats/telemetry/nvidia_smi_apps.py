@@ -27,6 +27,10 @@ SIGNS = (
         "gpu_serial",
     ),
 )
+RULES = {
+    "memory_used_mib": "processes, added up",
+    "metrics": "number of processes, and their numbers added up",
+}
 
 _MEMORY = ("used_gpu_memory", "used_memory")
 _DEVICE_FIELDS = ("gpu_uuid", "gpu_bus_id", "gpu_serial")

@@ -27,6 +27,12 @@ SIGNS = (
     ("type",),
     ("command",),
 )
+RULES = {
+    "utilization_pct": "processes, added up",
+    "memory_utilization_pct": "processes, added up",
+    "memory_used_mib": "processes, added up",
+    "metrics": "number of processes, and their numbers added up",
+}
 
 _COLUMNS = {"sm": "utilization_pct", "mem": "memory_utilization_pct", "fb": "memory_used_mib"}
 _TEXTS = ("pid", "type", "command")

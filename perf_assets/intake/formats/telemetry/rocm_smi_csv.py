@@ -26,6 +26,7 @@ SIGNS = (
         "clk clock speed:",
     ),
 )
+RULES = {"memory_*_mib": 2**-20}
 
 BYTES_PER_MIB = 2**20
 

@@ -25,6 +25,7 @@ SIGNS = (
         "cpu [",
     ),
 )
+RULES = {"power_w": "the module's rails in mW, added up, by 1000"}
 
 LONGEST_LINE = 4000
 

@@ -15,6 +15,7 @@ SIGNS = (
     ("prune_config",),
     ("prune_ratio",),
 )
+RULES = {"pruning_ratio": "rounded to 10 digits"}
 
 _NEEDED = frozenset({"acc", "prune_config", "prune_ratio"})
 _RATIO_SUFFIX = re.compile(r"-ratio-[\d.]+\Z")

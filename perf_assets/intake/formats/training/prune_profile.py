@@ -30,6 +30,13 @@ SIGNS = (
         ",counter-value,",
     ),
 )
+RULES = {
+    "duration_s": "from the first sample to the last",
+    "running_s": 1e-09,
+    "value*": "percent, levels and bytes a second (decimal) of nvprof's cells",
+    "memory_used_mib": "largest sample",
+    "pruning_ratio": "rounded to 10 digits",
+}
 
 MEANS = "system_stats.csv"
 SAMPLES = "full_system_stats.csv"

@@ -22,6 +22,15 @@ from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
 SIGNS = (("Begin CSV", "Command: ["), ("type,epoch,time,loss", "type,card,epoch", "loaders_init", " time: "))
+RULES = {
+    "accuracy_pct": 100.0,
+    "batch_size": "the script's default where its command names none",
+    "epochs": "the script's default where its command names none",
+    "input_size": "the script's default where its command names none",
+    "num_workers": "the script's default where its command names none",
+    "world_size": "the script's default where its command names none",
+    "device_count": "as many as ranks",
+}
 
 PHASES = ("loaders_init", "train", "eval", "total_train_time", "total_eval_time")
 HEADERS = ("type,epoch,time,loss,dsc", "type,card,epoch,time,loss,dsc")
