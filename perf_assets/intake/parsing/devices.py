@@ -19,6 +19,9 @@ SMALL_SHARE = 0.2
 MOST_POLL_S = 0.5
 """A poll of all devices of a host takes less than this."""
 
+ONE_POLL_S = 0.03
+"""A log that ends so soon is one poll: no poller asks again so fast."""
+
 REGULAR_SHARE = 0.8
 """So many of the polls have the usual number of rows; else the rows' order tells nothing."""
 
@@ -45,7 +48,9 @@ def device_order(
     if len(group_sizes) > 1 and (size := _usual(group_sizes[:-1])) > 1 and _are_polls(times_s, group_sizes):
         return DeviceOrder(size)
     known = [at for at in times_s if at is not None]
-    if len(known) == len(times_s) and len(known) > 2:
+    if len(known) == len(times_s) and len(known) > 1:
+        if max(known) - min(known) <= ONE_POLL_S:
+            return DeviceOrder(len(known))
         return _by_time(known)
     return DeviceOrder(_period(names))
 

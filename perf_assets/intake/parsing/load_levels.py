@@ -149,7 +149,9 @@ class LoadTest:
         """Is there a level that was measured, or the readings of GPUs alone? Unstable ones have no throughput."""
         if not self.levels:
             return bool(self.gpus)
-        return any(level.get("throughput_per_s") is not None for level in self.levels.values())
+        return self.is_part or any(
+            level.get("throughput_per_s") is not None for level in self.levels.values()
+        )
 
     def _summary(self, config: dict[str, Any]) -> dict[str, Any]:
         """The run's own numbers are those of its level of highest throughput, named in config."""

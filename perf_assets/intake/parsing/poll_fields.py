@@ -67,20 +67,25 @@ class PollFormat:
         signs = sum(name in self.fields for name in names) + any(names[name] for name in measured)
         return cells if signs > 1 else None
 
-    def begins_in(self, lines: Iterable[str]) -> bool:
-        """Does a table of this tool begin in these lines: a header, and soon after it a row as wide, or nothing?"""
-        width, tries = 0, 0
+    def beginning(self, lines: Iterable[str]) -> tuple[set[str], str] | None:
+        """The names of the first header in these lines that has a row, or nothing, behind it, and that row's time."""
+        header: list[str] = []
+        tries = 0
         for text in lines:
             cells = self.header_cells(text)
             if cells is not None:
-                width, tries = len(cells), 0
-            elif width and text.strip():
-                if text.count(",") >= width - 1:
-                    return True
+                header, tries = cells, 0
+            elif header and text.strip():
+                if text.count(",") >= len(header) - 1:
+                    return _names(header), self._time_cell(header, text)
                 tries += 1
                 if tries == MOST_MESSAGES:
-                    width = 0
-        return bool(width)
+                    header = []
+        return (_names(header), "") if header else None
+
+    def _time_cell(self, header: list[str], text: str) -> str:
+        place = next((i for i, cell in enumerate(header) if cell.strip() == "timestamp"), None)
+        return "" if place is None else text.split(",")[place].strip(' "')
 
     def columns(self, cells: list[str]) -> list[PollField]:
         """Where the cells under this header go: the first name of a measure, and the best of the device."""
@@ -102,6 +107,10 @@ class PollFormat:
             taken.discard("")
             found.append(PollField(name, column, stored_unit, unit))
         return found
+
+
+def _names(header: list[str]) -> set[str]:
+    return {match[1] for cell in header if (match := _HEADER_CELL.match(cell))}
 
 
 MOST_MESSAGES = 20

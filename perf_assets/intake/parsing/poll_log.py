@@ -21,11 +21,12 @@ from perf_assets.intake.parsing.poll_columns import (
 )
 from perf_assets.intake.parsing.poll_fields import PollField, PollFormat, split_unit
 from perf_assets.intake.parsing.records import Line, Records
-from perf_assets.intake.parsing.source import Block, Source
+from perf_assets.intake.parsing.source import HEAD_BYTES, Block, Source
 from perf_assets.intake.parsing.times import (
     UNTOLD,
     DayClock,
     Moment,
+    is_fraction,
     local_source,
     parse_time,
     parse_time_of_day,
@@ -68,7 +69,9 @@ class PollReader:
         names: list[str | None] = []
         sizes: list[int] = []
         place = {each.column: index for index, each in enumerate(self.fields)}
-        for text in self.source.head().lines[:-1]:
+        head = self.source.head()
+        # The last line of a head that is full may be cut.
+        for text in head.lines if len(head.text) < HEAD_BYTES // 2 else head.lines[:-1]:
             if self.format.header_cells(text) is not None:
                 sizes.append(0)
             elif sizes and text.count(",") == len(self.fields) - 1:
@@ -241,6 +244,8 @@ class PollReader:
         if len(cells) == 1 != len(self.fields):
             line.reject("tool_message", "a message of the tool, not a row")
             return None
+        if len(cells) == len(self.fields) + 1:
+            cells = self._with_fraction(cells)
         if len(cells) != len(self.fields):
             line.reject(
                 "wrong_columns",
@@ -259,6 +264,13 @@ class PollReader:
                 return None
         line.use()
         return row
+
+    def _with_fraction(self, cells: list[str]) -> list[str]:
+        """The cells of a row whose time has a comma before its fraction: what stands around it is one cell."""
+        place = next((index for index, each in enumerate(self.fields) if each.is_time), None)
+        if place is None or not is_fraction(cells[place], cells[place + 1]):
+            return cells
+        return [*cells[:place], f"{cells[place]},{cells[place + 1]}", *cells[place + 2 :]]
 
     def _read_cell(self, each: PollField, cell: str) -> Any:
         if each.is_time:

@@ -22,6 +22,7 @@ MOST_POLL_S = 0.5
 @dataclass
 class _Device:
     line_number: int
+    name: str | None
     processes: list[dict[str, Any]] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
 
@@ -48,6 +49,7 @@ class ProcessPolls:
         process: dict[str, Any] | None,
         metric_names: Mapping[str, str] | None = None,
         labels: list[tuple[str, str]] | None = None,
+        device_name: str | None = None,
     ) -> None:
         """Add one process (texts ``pid`` and ``type``, numbers by name), or None for a device without any.
 
@@ -59,7 +61,7 @@ class ProcessPolls:
             self.close()
         self._moment = moment
         self._last_device = device_id
-        device = self._devices.setdefault(device_id, _Device(line_number, labels=labels or []))
+        device = self._devices.setdefault(device_id, _Device(line_number, device_name, labels=labels or []))
         if process is not None:
             device.processes.append(process)
 
@@ -99,6 +101,7 @@ class ProcessPolls:
                 "cleaned_telemetry",
                 line_number=device.line_number,
                 device_id=device_id,
+                device_name=device.name,
                 session=self._sessions.of(device_id, at),
                 polled_at=at,
                 time_source=self._moment.source if self._moment else UNTOLD,

@@ -118,6 +118,14 @@ def is_date_command_time(cell: str) -> bool:
     return any(pattern.match(cell.strip()) for pattern in _DATE_COMMAND)
 
 
+_ENDS_IN_SECONDS = re.compile(r".*\d\d:\d\d:\d\d\Z", re.ASCII | re.DOTALL)
+
+
+def is_fraction(cell: str, following: str) -> bool:
+    """Does a time end in whole seconds, and the cell behind it hold their fraction (Python's logging: ``16,500``)?"""
+    return bool(_ENDS_IN_SECONDS.match(cell[-40:])) and following.isdigit() and len(following) <= 9
+
+
 def parse_month_first(cell: str, timezone: str) -> Moment:
     """``04/07/2025-23:59:40`` or ``04-07-2025 23:59:40``: tools that put the month first, always in local time.
 

@@ -75,7 +75,8 @@ _BULLET = re.compile(r"\A\* +")
 
 _START = re.compile(
     r"^[ \t*]*(?:Request concurrency: \d+|Request Rate: [\d.]+ inference requests? per seconds?"
-    r"|Inferences/Second vs\. Client .+ Batch Latency|\*{3} Measurement Settings \*{3})[ \t]*\r?$",
+    r"|Inferences/Second vs\. Client .+ Batch Latency|\*{3} Measurement Settings \*{3})[ \t]*\r?$"
+    r"|^Failed to obtain stable measurement within \d+ measurement windows for",
     re.MULTILINE,
 )
 _OUTCOME = re.compile(r"infer/sec|Failed to obtain stable measurement|[Ee]rror: ")

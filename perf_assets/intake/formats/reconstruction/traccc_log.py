@@ -20,7 +20,7 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 3
-SIGNS = (("==> El", "==>El", "Time totals:", "Throughput:", "_time", "Example "),)
+SIGNS = (("==> El", "==>El", "Time totals:", "Throughput:", "_time", "Example ", "bus: "),)
 RULES = {"total_ms": 1000.0, "duration_s": 0.001}
 
 LONGEST_LINE = 4000
@@ -70,6 +70,9 @@ _RUNNING = re.compile(r"Running (?P<command>.+)\Z")
 _OPTION = re.compile(r"[├└|`+\-]*[├└]\s*(?P<name>[^:]{1,80}):\s+(?P<value>.{1,300})\Z")
 _OPTIONS_HEAD = re.compile(r"(?P<section>[\w \-]+) Options:\Z|>>> (?P<framed>[\w \-]+) Options <<<\Z")
 _PLAIN_OPTION = re.compile(r"(?P<name>[A-Za-z].{0,79}?)\s*:(?:\s+(?P<value>.{1,300}))?\Z")
+_ERROR = re.compile(
+    r"terminate called .+|what\(\): .+|.*\bCUDA error\b.*|.*[Oo]ut of memory.*|Segmentation fault.*|Aborted.*|Killed\Z"
+)
 _HEADING = re.compile(r"#{1,6} (?P<title>.+)\Z")
 _MARKER = re.compile(
     r"===>>>.*<<<===\Z|```.*\Z|\.\.\.\Z|.*\[[=> .#\-]*\]\s*\d{1,3}%.*\Z|(?:Warm-up|Event) processing\s*\Z",
@@ -85,6 +88,8 @@ _LOGGED = r"^[ \t]*(?:\d{1,2}:\d{2}:\d{2}(?: [AP]M)?[ \t]+\S+[ \t]+(?:INFO|WARNI
 _SNIFF_HEADER = re.compile(r"==> ?El(?:apsed|pased) times? ?\.\.\.")
 _SNIFF_TABLE = re.compile(_LOGGED + r"(?:Time totals:|Throughput:)\s", re.MULTILINE)
 _SNIFF_ROW = re.compile(r"(?:  \d+|/event, \S+ events/s| ms)[ \t]*\r?$", re.MULTILINE)
+# Only traccc tells the place of its device so; a run that died may have left no more than that.
+_SNIFF_DEVICE = re.compile(_LOGGED + r"Using \w+ device: .+ \[id: \d+, bus: \d+, device: \d+\]", re.MULTILINE)
 _SNIFF_STAGE = re.compile(r"(?:Event|Warm-up) processing|ms/event")
 _SNIFF_LOGGER = re.compile(
     r"^\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+(?:Throughput|Seq|Seeding|CudaSeq|SyclSeq|AlpakaSeq|Truth)\w*Example\w*\s+"
@@ -94,12 +99,13 @@ _SNIFF_LOGGER = re.compile(
 
 
 def sniff(head: Head) -> bool:
-    """Does it hold a header of a timing table, a logger of the examples, or names of the 2022 tables?"""
+    """Does it hold a timing table, a logger of the examples, their device, or names of the 2022 tables?"""
     text = head.text
     return bool(
         _SNIFF_HEADER.search(text)
         or _SECONDS_NAMES.search(text)
         or _SNIFF_LOGGER.search(text)
+        or _SNIFF_DEVICE.search(text)
         or (_SNIFF_TABLE.search(text) and _SNIFF_ROW.search(text) and _SNIFF_STAGE.search(text))
     )
 
@@ -142,6 +148,7 @@ class _Run:
     devices: list[str] = field(default_factory=list)
     apis: set[str] = field(default_factory=set)
     tables: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
     title: str | None = None
     command: str | None = None
     logger: str | None = None
@@ -165,7 +172,7 @@ class _Run:
 
     def emit(self, source: Source, out: Records) -> None:
         """Write the run and its rows."""
-        if not (self.stages or self.counters or self.tables or self.is_seen or self.options):
+        if not (self.stages or self.counters or self.tables or self.is_seen or self.options or self.errors):
             return
         facts = path_facts(source.path)
         name, device, device_from_path = self._device(facts)
@@ -178,7 +185,7 @@ class _Run:
             tool="traccc",
             workload="reconstruction",
             name=name or source.path.stem,
-            status="incomplete" if flags else "ok",
+            status=self._status(flags),
             device_raw=device,
             device_count=1 if self.devices else None,
             duration_s=wall.total_ms / 1000 if wall and wall.total_ms is not None else None,
@@ -190,6 +197,7 @@ class _Run:
             config=config_of(facts, ("device_raw",))
             | {
                 "options": self.options or None,
+                "errors": self.errors[:20] or None,
                 "logger": self.logger,
                 "apis": sorted(self.apis) or None,
                 "first_time": self.first_time,
@@ -214,6 +222,13 @@ class _Run:
         if kinds:
             return name, "+".join(sorted(accelerators or kinds)), False
         return name, facts.get("device_raw"), True
+
+    def _status(self, flags: set[str]) -> str:
+        if not flags:
+            return "ok"
+        if any("out of memory" in error.lower() or "memory_allocation" in error for error in self.errors):
+            return "oom"
+        return "failed" if self.errors else "incomplete"
 
     def flags(self) -> set[str]:
         """Sequential examples end with the wall time, throughput tests with the rate of event processing."""
@@ -254,7 +269,10 @@ class _Log:
 
     def read(self, line: Line, text: str) -> None:
         """Read one line without its prefix."""
-        if not (self._table_line(line, text) or self._count_line(line, text)):
+        if _ERROR.match(text):
+            self.run.errors.append(text[:500])
+            line.use()
+        elif not (self._table_line(line, text) or self._count_line(line, text)):
             self._preamble_line(line, text)
 
     def _table_line(self, line: Line, text: str) -> bool:

@@ -27,7 +27,27 @@ FORMAT = PollFormat(
         "clocks.current.soc": ("sm_clock_mhz", "MHz"),
     },
     device_fields=("module_id", "bus_id", "index", "uuid"),
-    foreign_fields=frozenset(("pci.bus_id", "utilization.gpu", "temperature.gpu", "pid", "process_name")),
+    foreign_fields=frozenset(
+        (
+            *(
+                "pci.bus_id",
+                "utilization.gpu",
+                "utilization.memory",
+                "temperature.gpu",
+                "pid",
+                "process_name",
+            ),
+            *(
+                "gpu_name",
+                "gpu_uuid",
+                "gpu_bus_id",
+                "pstate",
+                "fan.speed",
+                "enforced.power.limit",
+                "clocks.sm",
+            ),
+        )
+    ),
 )
 
 # Fields that only hl-smi prints; the rest is shared with nvidia-smi.
@@ -36,13 +56,11 @@ _OWN_FIELDS = frozenset(("module_id", "utilization.aip", "temperature.aip", "bus
 
 def sniff(head: Head) -> bool:
     """A header with a field that only hl-smi has, or with times as only hl-smi prints them."""
-    if not FORMAT.begins_in(head.lines):
+    found = FORMAT.beginning(head.lines)
+    if found is None:
         return False
-    headers = [cells for line in head.lines if (cells := FORMAT.header_cells(line))]
-    names = {cell.split("[")[0].strip() for cells in headers for cell in cells}
-    return bool(names & _OWN_FIELDS) or any(
-        is_date_command_time(cell) for line in head.opening for cell in line.split(",")
-    )
+    names, time_cell = found
+    return not names.isdisjoint(_OWN_FIELDS) or is_date_command_time(time_cell)
 
 
 def parse(source: Source, out: Records) -> None:

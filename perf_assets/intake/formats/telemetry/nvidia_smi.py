@@ -74,11 +74,17 @@ FORMAT = PollFormat(
 )
 
 
+# What hl-smi does not print; the rest of the fields they share.
+_OWN_FIELDS = ("utilization.", "temperature.gpu", "pci.", "clocks.", "gpu_", "fan.", "pstate", "enforced.")
+
+
 def sniff(head: Head) -> bool:
     """A header line of nvidia-smi's field names with something measured, and no times as hl-smi prints them."""
-    return FORMAT.begins_in(head.lines) and not any(
-        is_date_command_time(cell) for line in head.opening for cell in line.split(",")
-    )
+    found = FORMAT.beginning(head.lines)
+    if found is None:
+        return False
+    names, time_cell = found
+    return any(name.startswith(_OWN_FIELDS) for name in names) or not is_date_command_time(time_cell)
 
 
 def parse(source: Source, out: Records) -> None:

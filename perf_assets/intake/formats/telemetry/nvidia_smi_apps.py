@@ -102,7 +102,9 @@ def _read(line: Line, row: dict[str, str], gathered: ProcessPolls, clock: DayClo
     if process.get("pid") is None:
         raise ValueError("no process in it")
     device_id = next((process[name] for name in _DEVICE_FIELDS if process.get(name)), "unknown")
-    gathered.add(line.number, device_id, _moment(time_cell, clock), process)
+    device_name = process.pop("gpu_name", None)
+    process = {name: value for name, value in process.items() if name not in _DEVICE_FIELDS}
+    gathered.add(line.number, device_id, _moment(time_cell, clock), process, device_name=device_name)
     line.use()
 
 

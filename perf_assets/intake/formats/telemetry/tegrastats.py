@@ -50,7 +50,10 @@ _SWAP = re.compile(r"(SWAP|IRAM) (\d+)/(\d+)([kM])B(?: ?\((cached|lfb) (\d+)([kM
 # Until 2016 the clock of all cores stood behind the bracket.
 _CPU = re.compile(r"(?:CPU|cpu) \[([^\]]{0,2000})\](?:@(\d+))?", re.ASCII)
 _CORE = re.compile(r"(\d+)%(?:@(\d+))?\Z", re.ASCII)
-_ENGINE = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (?:(\d+)%(?:@(\d+|\[[\d,]+\]))?|(\d+))(?!\S)", re.ASCII)
+# Load and clock, the clock alone behind an @, or a bare clock.
+_ENGINE = re.compile(
+    r"(?<!\S)([A-Z][A-Z0-9_]*) (?:(\d+)%(?:@(\d+|\[[\d,]+\]))?|@?(\d+|\[[\d,]+\]))(?!\S)", re.ASCII
+)
 _TEMPERATURE = re.compile(r"(?<!\S)(\w+)@(-?\d+(?:\.\d+)?)C(?!\S)", re.ASCII)
 _RAIL = re.compile(rf"(?<!\S)([A-Z][A-Z0-9_]*) {_N}(?:mW)?/{_N}(?:mW)?(?!\S)", re.ASCII)
 

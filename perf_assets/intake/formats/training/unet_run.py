@@ -16,21 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from perf_assets.intake.parsing.arguments import read_arguments
 from perf_assets.intake.parsing.cells import integer, number
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2
 SIGNS = (("Begin CSV", "Command: ["), ("type,epoch,time,loss", "type,card,epoch", "loaders_init", " time: "))
-RULES = {
-    "accuracy_pct": 100.0,
-    "batch_size": "the script's default where its command names none",
-    "epochs": "the script's default where its command names none",
-    "input_size": "the script's default where its command names none",
-    "num_workers": "the script's default where its command names none",
-    "world_size": "the script's default where its command names none",
-    "device_count": "as many as ranks",
-}
+_DEFAULT = "the script's default where its command names none"
+RULES = {"accuracy_pct": 100.0, "device_count": "as many as ranks"} | dict.fromkeys(
+    ("batch_size", "epochs", "input_size", "num_workers", "world_size"), _DEFAULT
+)
 
 PHASES = ("loaders_init", "train", "eval", "total_train_time", "total_eval_time")
 HEADERS = ("type,epoch,time,loss,dsc", "type,card,epoch,time,loss,dsc")
@@ -43,12 +39,19 @@ _PROSE_EPOCH = re.compile(r"epoch (\d{1,9}) (train|eval) time: (\S+)\Z", re.ASCI
 _PROSE_TOTAL = re.compile(r"(total_train_time|total_eval_time) = (\S+) for (\d{1,9}) epochs\Z", re.ASCII)
 _PROSE_LOADERS = re.compile(r"Initializing loaders time: (\S+)\Z")
 _PROSE_STEP = re.compile(r"([A-Z][a-z]+(?: [a-z]+){1,4}): (\S+)\Z")
+# What is left of a launch that died, where its errors were kept in the same file.
+_ERROR = re.compile(
+    r"(?:[\w.]{1,80}(?:Error|Exception)|RuntimeError|Killed|Aborted|Segmentation fault)\b(?:: .*| \(core dumped\))?\Z"
+)
+_LAUNCH = re.compile(r"Command: \['[^']{0,500}unet\w*\.py'")
 _BEST = re.compile(r"Best validation mean DSC: (\S+)\Z")
 
 
 def sniff(head: Head) -> bool:
-    """A ``Begin CSV`` with the scripts' header, or a ``Command:`` list beside their prose."""
+    """A ``Begin CSV`` with the scripts' header, a ``Command:`` list beside their prose, or a launch of the scripts."""
     lines = [line.strip() for line in head.lines]
+    if any(map(_LAUNCH.match, lines)):
+        return True
     if "Begin CSV" in lines:
         return any(header in lines for header in HEADERS) or any(_is_row(line) for line in lines)
     commands = any(line.startswith("Command: [") for line in lines)
@@ -88,6 +91,7 @@ class _Launch:
     best_dice: float | None = None
     end_order: int | None = None
     flags: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
     is_ambiguous: bool = False
 
     @property
@@ -210,10 +214,17 @@ def parse(source: Source, out: Records) -> None:
     )
     for launch in log.launches:
         if launch.end_order is None:
-            status = "incomplete"
+            status = _unfinished(launch)
         else:
             status = "ok" if launch.end_order == last_end else "superseded"
         _write(launch, status, source.path, out)
+
+
+def _unfinished(launch: _Launch) -> str:
+    """The status of a launch that did not end: what its errors say."""
+    if any("out of memory" in error.lower() for error in launch.errors):
+        return "oom"
+    return "failed" if launch.errors else "incomplete"
 
 
 def _read_line(line: Line, log: _Log) -> None:
@@ -232,6 +243,9 @@ def _read_line(line: Line, log: _Log) -> None:
         _read_command(line, text, log)
     elif text.split(",", 1)[0] in PHASES:
         _read_row(line, text, log)
+    elif log.open and _ERROR.match(text):
+        log.open[0].errors.append(text[:500])
+        line.use()
     elif match := _BEST.match(text):
         _use(line, match, 1, log.on_best, "a best score, but no run that it could be of")
     else:
@@ -261,30 +275,6 @@ def _read_command(line: Line, text: str, log: _Log) -> None:
         return
     log.on_command(read_arguments(words), shlex.join(words))
     line.use()
-
-
-def read_arguments(words: list[str]) -> dict[str, Any]:
-    """``['unet.py', '--epochs', '5', '--hpu']`` -> ``{'script': 'unet.py', 'epochs': 5, 'hpu': True}``."""
-    arguments: dict[str, Any] = {"script": words[0]} if words else {}
-    name = None
-    for word in words[1:]:
-        if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
-            name = name.replace("-", "_")
-            arguments[name] = _typed(value) if value else True
-        elif name is not None and arguments[name] is True:
-            arguments[name] = _typed(word)
-        else:
-            arguments.setdefault("positional", []).append(word)
-    return arguments
-
-
-def _typed(word: str) -> Any:
-    try:
-        value = number(word)
-        return word if value is None else integer(word) if re.fullmatch(r"[+-]?\d+", word) else value
-    except ValueError:
-        return word
 
 
 def _read_row(line: Line, text: str, log: _Log) -> None:
@@ -373,7 +363,7 @@ def _write(launch: _Launch, status: str, path: PurePosixPath, out: Records) -> N
         name=str(name) if name is not None else path.stem,
         status=status,
         model="unet",
-        dataset=_text_or_none(arguments.get("cache_path")),
+        dataset=str(arguments["cache_path"]) if "cache_path" in arguments else None,
         device_raw="hpu" if arguments.get("hpu") else "gpu" if script else None,
         device_count=launch.world_size if script else None,
         world_size=known.get("world_size"),
@@ -386,7 +376,12 @@ def _write(launch: _Launch, status: str, path: PurePosixPath, out: Records) -> N
         duration_s=totals.get("total_train_time"),
         quality=flags,
         command=launch.command,
-        config=arguments | {"assumed_defaults": sorted(assumed) or None, "best_dice": launch.best_dice},
+        config=arguments
+        | {
+            "assumed_defaults": sorted(assumed) or None,
+            "best_dice": launch.best_dice,
+            "errors": launch.errors or None,
+        },
     )
     for row in launch.rows:
         out.add("cleaned_epochs", run_id=run_id, **vars(row))
@@ -400,7 +395,3 @@ def _write(launch: _Launch, status: str, path: PurePosixPath, out: Records) -> N
             value=value,
             unit="s" if step.endswith("time") else None,
         )
-
-
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None else str(value)
