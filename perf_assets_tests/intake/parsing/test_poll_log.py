@@ -81,11 +81,16 @@ def test_a_cut_line_does_not_pass_as_a_smaller_number(tmp_path):
 
 def test_dirt_between_rows(tmp_path):
     log = (
-        "No devices were found\n" + HEADER + "\n" + ROW.format(0, 0, 5, "70.25", 10) + HEADER
+        "No devices were found\n"
+        + HEADER
+        + "\n"
+        + ROW.format(0, 0, 5, "70.25", 10)
+        + HEADER
         + "Unable to determine the device handle for GPU 0000:01:00.0, Unknown Error\n"
-        + ROW.format(1, 0, 6, "7o.25", 10) + "2024/13/01 10:00:00.000, 0, x, 5 %, 70 W, 10 MiB\n"
+        + ROW.format(1, 0, 6, "7o.25", 10)
+        + "2024/13/01 10:00:00.000, 0, x, 5 %, 70 W, 10 MiB\n"
         + ROW.format(2, 0, 6, "72.00", 10)
-    )  # fmt: skip
+    )
     reading = read_text(tmp_path, log)
     assert [row["line_number"] for row in telemetry(reading)] == [4, 9]
     assert reasons(reading) == [

@@ -137,7 +137,8 @@ def _read(line: Line, text: str, table: _Table) -> None:
         ):
             gpu[column] = None if cell is None else float(cell)
         gpu["metrics"] = [("fan [%]", float(fan))] if fan else []
-        gpu["labels"].append(("pstate", state))
+        if state.startswith("P"):
+            gpu["labels"].append(("pstate", state))
         line.use()
     elif match := _PART.match(text):
         index, instance, part, _, used, total = match.groups()
@@ -156,7 +157,7 @@ def _read(line: Line, text: str, table: _Table) -> None:
         key = match["gpu"] if match["gi"] in (None, "N/A") else f"{match['gpu']}/{match['gi']}/{match['ci']}"
         if key not in table.gpus:
             raise ValueError(f"a process of GPU {key}, which is not in the table")
-        table.gpus[key]["processes"].append(f"{match['pid']} {match['type']} {match['rest']}")
+        table.gpus[key]["processes"].append(" ".join((match["pid"], match["type"], *match["rest"].split())))
         line.use()
     elif _FRAME.match(text):
         line.ignore()

@@ -8,10 +8,18 @@ from perf_assets_tests.support import read_text
 
 def poll(second=0, indent=4, **gpu):
     values = {
-        "index": 0, "uuid": "GPU-1", "name": "NVIDIA A30", "temperature.gpu": 44, "fan.speed": None,
-        "utilization.gpu": 70, "power.draw": 120, "enforced.power.limit": 165, "memory.used": 8123,
-        "memory.total": 24576, "processes": [{"pid": 7, "command": "python"}],
-    }  # fmt: skip
+        "index": 0,
+        "uuid": "GPU-1",
+        "name": "NVIDIA A30",
+        "temperature.gpu": 44,
+        "fan.speed": None,
+        "utilization.gpu": 70,
+        "power.draw": 120,
+        "enforced.power.limit": 165,
+        "memory.used": 8123,
+        "memory.total": 24576,
+        "processes": [{"pid": 7, "command": "python"}],
+    }
     document = {
         "hostname": "node07",
         "query_time": f"2024-06-11T10:00:{second:02d}.512345",
