@@ -223,10 +223,15 @@ class Ledger:
         self._connection.execute("PRAGMA journal_mode = DELETE")
 
     def note(self, drop: Drop, file_id: str, now: datetime) -> list[Entry]:
-        """A path now holds this content; returns the versions that it replaces."""
+        """A path now holds this content; returns the versions that it replaces.
+
+        So is a file that was taken for a drop of its own before the rest of its run directory came.
+        """
         replaced = self._select(
             "WHERE path = ? AND file_id <> ? AND status IS NOT 'replaced'", drop.path, file_id
         )
+        for name in filter(None, drop.members):
+            replaced += self._select("WHERE path = ? AND status IS NOT 'replaced'", f"{drop.path}/{name}")
         for entry in replaced:
             entry.status, entry.is_present, entry.is_primary = REPLACED, False, False
             entry.batch = entry.parsed_by = entry.parsed_path = None
