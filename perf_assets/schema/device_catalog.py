@@ -64,7 +64,7 @@ _KIND_PATTERNS = (
     (
         "cpu",
         re.compile(
-            r"epyc|xeon|ryzen|threadripper|opteron|core-i\d|core-ultra|cortex|neoverse|graviton|altra"
+            r"epyc|xeon|ryzen|threadripper|opteron|core-i\d|^i[3579]-\d|core-ultra|cortex|neoverse|graviton|altra"
         ),
     ),
     ("cpu", re.compile(r"thunderx|power\d|grace$")),
