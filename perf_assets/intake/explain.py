@@ -1,4 +1,5 @@
-"""Why a file is read as it is, or by nobody: which formats looked at it, what each missed, and what would help.
+"""Why a file is read as it is, or by nobody: which formats looked at it, what each missed, and what would
+help.
 
 Reads one file and changes nothing. Taking files in is the pipeline's business.
 """
@@ -35,8 +36,9 @@ class Rejection:
 class Finding:
     """What one format made of the file.
 
-    ``found`` are signs of the format with the first line they stand on, ``missing`` are those of which the file has
-    none (of each group one would do). ``used`` and ``rejected`` count lines, where the parser was tried.
+    ``found`` are signs of the format with the first line they stand on, ``missing`` are those of which the
+    file has none (of each group one would do). ``used`` and ``rejected`` count lines, where the parser was
+    tried.
     """
 
     format: str
@@ -203,10 +205,13 @@ def _cure(findings: list[Finding], claimants: list[Finding]) -> str:
         return "README.md says how to add a format"
     if nearest.missing:
         lacks = " and ".join(_one_of(group) for group in nearest.missing)
-        return f"{nearest.format} is nearest; it would need {lacks}: let the tool write it as it does by itself, header and all"
+        return (
+            f"{nearest.format} is nearest; it would need {lacks}: let the tool write it as it does by itself,"
+            " header and all"
+        )
     return (
-        f"{nearest.format} is nearest and wants: {nearest.wants} Drop what the tool wrote as it is, with its header within"
-        " the first 40 lines"
+        f"{nearest.format} is nearest and wants: {nearest.wants} Drop what the tool wrote as it is, with its"
+        " header within the first 40 lines"
     )
 
 

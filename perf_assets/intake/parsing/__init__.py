@@ -1,1 +1,2 @@
-"""What formats share: sources, records, cells, times, devices, and the registry of all formats. No format lives here."""
+"""What formats share: sources, records, cells, times, devices, and the registry of all formats. No format
+lives here."""

@@ -45,7 +45,8 @@ def profile_of(row: dict[str, str], path: PurePosixPath) -> dict[str, Any]:
 
 
 def without_unmeasured(row: dict[str, str]) -> dict[str, str]:
-    """The row with power and energy emptied where it says that no sample was taken: the tool then prints 0."""
+    """The row with power and energy emptied where it says that no sample was taken: the tool then prints
+    0."""
     if row.get("energy_attribution") != "none" and row.get("power_samples", "").strip() not in ("0", "0.0"):
         return row
     return {name: "" if name.startswith(("power_", "energy_")) else cell for name, cell in row.items()}

@@ -1,4 +1,5 @@
-"""Arguments of command lines, as logs repeat them: names to values. What an argument means is the formats' own."""
+"""Arguments of command lines, as logs repeat them: names to values. What an argument means is the formats'
+own."""
 
 from __future__ import annotations
 

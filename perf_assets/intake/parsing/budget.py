@@ -1,4 +1,5 @@
-"""Processor time that one file may cost: what takes longer is rejected, so that no file holds up the others."""
+"""Processor time that one file may cost: what takes longer is rejected, so that no file holds up the
+others."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 
 FREE_S = 10.0
 SECONDS_PER_MIB = 4.0
-"""The slowest parser reads about 2 MiB a second; a budget is eight times that, so a slow machine passes too."""
+"""The slowest parser reads about 2 MiB a second; a budget is eight times that, so a slow machine passes
+too."""
 
 
 class OverBudgetError(Exception):
@@ -20,8 +22,8 @@ class OverBudgetError(Exception):
 def cpu_budget(size_bytes: int) -> Generator[None]:
     """Let a block use so much processor time as a file of this size may cost, and interrupt it beyond.
 
-    The interruption is a signal of the process's own timer (setitimer(2)), which Python and its regular expressions
-    look at while they run. Only the main thread can take it; elsewhere nothing is limited.
+    The interruption is a signal of the process's own timer (setitimer(2)), which Python and its regular
+    expressions look at while they run. Only the main thread can take it; elsewhere nothing is limited.
 
     Raises:
         OverBudgetError: the time is over.

@@ -39,7 +39,8 @@ def header_names(text: str, separator: str = ",") -> list[str]:
 
 
 def by_name(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    """A row as column name → cell. Empty cells beyond the header are dropped: some tools end rows with a comma.
+    """A row as column name → cell. Empty cells beyond the header are dropped: some tools end rows with a
+    comma.
 
     Raises:
         ValueError: there are fewer cells than columns, or more that are not empty.
@@ -57,7 +58,8 @@ def without_index(cells: list[str]) -> list[str]:
 
 
 def has_header(head: Head, is_header: Callable[[list[str]], bool], separator: str = ",") -> bool:
-    """Does such a header stand among the first lines? Prompts and banners may stand before it, quotes around it."""
+    """Does such a header stand among the first lines? Prompts and banners may stand before it, quotes around
+    it."""
     for text in head.opening:
         try:
             if is_header(without_index(split_cells(text, separator))):
@@ -74,10 +76,11 @@ def named_rows(
     separator: str = ",",
     member: str = PLAIN,
 ) -> Iterator[tuple[Line, dict[str, str]]]:
-    """Every row of a table as its line and its cells by column name; the caller says what becomes of the line.
+    """Every row of a table as its line and its cells by column name; the caller says what becomes of the
+    line.
 
-    Blank lines and headers are ignored (a header comes again where files were concatenated), lines that are no
-    row under the last header are rejected. The index that pandas puts in front is left out.
+    Blank lines and headers are ignored (a header comes again where files were concatenated), lines that are
+    no row under the last header are rejected. The index that pandas puts in front is left out.
     """
     names: list[str] = []
     index = 0

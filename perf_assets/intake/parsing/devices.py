@@ -28,10 +28,11 @@ REGULAR_SHARE = 0.8
 
 @dataclass(frozen=True)
 class DeviceOrder:
-    """How the rows of one poll are known: ``count`` devices; a gap over ``gap_s`` or a header starts the next poll.
+    """How the rows of one poll are known: ``count`` devices; a gap over ``gap_s`` or a header starts the next
+    poll.
 
-    ``gap_s`` is None where times do not tell (there are none, or whole seconds only): then every ``count`` rows
-    are a poll.
+    ``gap_s`` is None where times do not tell (there are none, or whole seconds only): then every ``count``
+    rows are a poll.
     """
 
     count: int = 1
@@ -43,7 +44,8 @@ def device_order(
 ) -> DeviceOrder:
     """How many devices a poll has, judged by the first rows of a log.
 
-    ``times_s`` and ``names`` are those of the rows in order, ``group_sizes`` how many rows stand under each header.
+    ``times_s`` and ``names`` are those of the rows in order, ``group_sizes`` how many rows stand under each
+    header.
     """
     if len(group_sizes) > 1 and (size := _usual(group_sizes[:-1])) > 1 and _are_polls(times_s, group_sizes):
         return DeviceOrder(size)

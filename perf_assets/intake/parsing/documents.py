@@ -65,8 +65,8 @@ def read_objects(data: bytes, out: Records, cure: str) -> list[dict[str, Any]]:
     return found
 
 
-# The first object may stand in a list; the next follows it. Behind a broken one, the next begins at the left margin:
-# what is indented is inside of one.
+# The first object may stand in a list; the next follows it. Behind a broken one, the next begins at the left
+# margin: what is indented is inside of one.
 _FIRST = re.compile(r"\s*\[?\s*(?=\{)")
 _NEXT = re.compile(r"\s*,?\s*(?=\{)")
 _MARGIN = re.compile(r"^[\[,]{0,2}(?=\{)", re.MULTILINE)

@@ -1,7 +1,7 @@
 """Load tests: how their levels become rows, whatever tool printed them.
 
-A parser gathers one ``LoadTest`` a run (levels, GPUs, counts) and calls ``emit``; the flags, the summary of the
-run and the order of the rows are settled here. What a path says of a run is read here too.
+A parser gathers one ``LoadTest`` a run (levels, GPUs, counts) and calls ``emit``; the flags, the summary of
+the run and the order of the rows are settled here. What a path says of a run is read here too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ SUMMARY_RULES: dict[str, float | str] = {
 
 PLAIN_PERCENTILES = ("p50", "p75", "p90", "p95", "p99")
 
-# The parts are whole microseconds cut off, the mean is too: sub-millisecond latencies differ by a few of them.
+# The parts are whole microseconds cut off, the mean is too: sub-millisecond latencies differ by a few of
+# them.
 COMPONENT_TOLERANCE = 0.01
 COMPONENT_ROUNDING_US = 10.0
 # Without a mean in the log, the client library's own request time stands in; it is up to 4 % below the mean.
@@ -50,7 +51,8 @@ RATE_SHORTFALL = 0.10
 
 
 def percentile_values(percentiles_us: dict[str, float]) -> dict[str, Any]:
-    """Columns of ``cleaned_load_levels`` for percentiles by name (``p99`` → µs): the plain ones, and all as a map."""
+    """Columns of ``cleaned_load_levels`` for percentiles by name (``p99`` → µs): the plain ones, and all as a
+    map."""
     values: dict[str, Any] = {
         f"{name}_us": percentiles_us[name] for name in PLAIN_PERCENTILES if name in percentiles_us
     }
@@ -62,9 +64,10 @@ def percentile_values(percentiles_us: dict[str, float]) -> dict[str, Any]:
 def level_flags(level: dict[str, Any], batch_size: int | None = None) -> set[str]:
     """Quality flags of one level.
 
-    ``components_do_not_add_up``: the parts differ from the mean latency by more than 1 %, or the network part was
-    cut at 0 because the server's parts alone exceed the latency (statistics of another replica, a streaming model).
-    ``rate_not_reached``: less than 90 % of the requests asked for per second. ``delayed_rate``: the tool says so.
+    ``components_do_not_add_up``: the parts differ from the mean latency by more than 1 %, or the network part
+    was cut at 0 because the server's parts alone exceed the latency (statistics of another replica, a
+    streaming model). ``rate_not_reached``: less than 90 % of the requests asked for per second.
+    ``delayed_rate``: the tool says so.
     """
     flags = set()
     parts = [level[name] for name in COMPONENTS if level.get(name) is not None]
@@ -100,7 +103,8 @@ class LoadTest:
     counters: list[dict[str, Any]] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)
     is_part: bool = False
-    """A composing model of an ensemble: its client parts are 0 and there is no latency of its own to add up to."""
+    """A composing model of an ensemble: its client parts are 0 and there is no latency of its own to add up
+    to."""
 
     def has(self, mode: str | None, level: float | None) -> bool:
         """Is this level there already?"""
@@ -119,7 +123,8 @@ class LoadTest:
         self.counters.append({"scope": scope, "counter": counter, "value": value, "unit": unit, **values})
 
     def emit(self, out: Records, config: dict[str, Any] | None = None, **run: Any) -> str:
-        """Write the run and all its rows; return the ``run_id``. ``run`` holds columns of ``cleaned_runs``."""
+        """Write the run and all its rows; return the ``run_id``. ``run`` holds columns of
+        ``cleaned_runs``."""
         config = dict(config or {})
         flags = set(self.flags)
         for level in self.levels.values():
@@ -146,7 +151,8 @@ class LoadTest:
         return run_id
 
     def _is_measured(self) -> bool:
-        """Is there a level that was measured, or the readings of GPUs alone? Unstable ones have no throughput."""
+        """Is there a level that was measured, or the readings of GPUs alone? Unstable ones have no
+        throughput."""
         if not self.levels:
             return bool(self.gpus)
         return self.is_part or any(
@@ -199,10 +205,12 @@ _PATH_MODEL = re.compile(r"(?P<model>.+?)[_\-]batch[_\-]?\d+\Z", re.IGNORECASE |
 
 
 def path_facts(path: PurePosixPath) -> dict[str, Any]:
-    """What people write into names of load test files: ``4insts_2gpus/gpu_4instance_sync.csv``, ``net_batch16.csv``.
+    """What people write into names of load test files: ``4insts_2gpus/gpu_4instance_sync.csv``,
+    ``net_batch16.csv``.
 
-    The last mention wins, so a file's name overrules its folders. Keys: batch_size, model_instances, gpu_count,
-    mu (pile-up of the events), device_raw (``cpu`` or ``gpu``), client (``sync`` or ``async``), model.
+    The last mention wins, so a file's name overrules its folders. Keys: batch_size, model_instances,
+    gpu_count, mu (pile-up of the events), device_raw (``cpu`` or ``gpu``), client (``sync`` or ``async``),
+    model.
     """
     text = str(path.with_suffix(""))
     facts: dict[str, Any] = {}
@@ -218,7 +226,8 @@ def path_facts(path: PurePosixPath) -> dict[str, Any]:
 
 
 def config_of(facts: dict[str, Any], run_columns: tuple[str, ...]) -> dict[str, Any]:
-    """Path facts for ``config``: those without a column of their own, and the names of all, as ``from_path``."""
+    """Path facts for ``config``: those without a column of their own, and the names of all, as
+    ``from_path``."""
     config: dict[str, Any] = {name: value for name, value in facts.items() if name not in run_columns}
     if facts:
         config["from_path"] = sorted(name.removesuffix("_raw") for name in facts)

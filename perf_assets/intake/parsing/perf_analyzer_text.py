@@ -1,7 +1,7 @@
 """Lines of perf_analyzer's text report: what each says of the level it stands under, by the section it is in.
 
-Client and server print some titles alike; only the client's tell of the requests that were measured. Finding levels
-and runs in a report is the format's.
+Client and server print some titles alike; only the client's tell of the requests that were measured. Finding
+levels and runs in a report is the format's.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ _CLIENT_NUMBERS = (
     ),
     (
         re.compile(
-            rf"Avg \w+ time: {_N} usec \((?:\(un\)marshal request/response|send/recv) {_N} usec \+ response wait {_N} usec\)\Z"
+            rf"Avg \w+ time: {_N} usec \((?:\(un\)marshal request/response|send/recv) {_N} usec \+"
+            rf" response wait {_N} usec\)\Z"
         ),
         (None, "request_response_us", "response_wait_us"),
     ),
     (
         re.compile(
-            rf"Avg \w+ time: {_N} usec \(marshal {_N} usec \+ response wait {_N} usec \+ unmarshal {_N} usec\)\Z"
+            rf"Avg \w+ time: {_N} usec \(marshal {_N} usec \+ response wait {_N} usec \+ unmarshal "
+            rf"{_N} usec\)\Z"
         ),
         (None, "client_send_us", "response_wait_us", "client_recv_us"),
     ),
@@ -76,7 +78,8 @@ _DELAYED = re.compile(
 )
 _COMPOSING = re.compile(r"(?P<model>[^,:()]{1,200}), version: ?(?P<version>\S*)\Z")
 _COUNTS = re.compile(
-    r"(?P<name>Inference count|Request count|Execution count|Successful request count|Cache hit count|Cache miss count"
+    r"(?P<name>Inference count|Request count|Execution count|Successful request count|Cache hit count"
+    r"|Cache miss count"
     r"|Delayed Request Count|Sequence count|Failed request count): (?P<value>\d+)(?: \(.*\))?\Z",
     re.ASCII,
 )
@@ -105,7 +108,8 @@ class Block:
 
 
 class BlockReader:
-    """Reads the lines under a level into its block: where it stands is a section, and a composing model in it."""
+    """Reads the lines under a level into its block: where it stands is a section, and a composing model in
+    it."""
 
     def __init__(self, block: Block) -> None:
         self.block = block

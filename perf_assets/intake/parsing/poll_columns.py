@@ -1,4 +1,5 @@
-"""Columns of poll logs as Arrow arrays: times, maps of metrics, sessions, and devices by their order in a poll."""
+"""Columns of poll logs as Arrow arrays: times, maps of metrics, sessions, and devices by their order in a
+poll."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def fast_slashed_times(column: pa.Array, timezone: str) -> pa.Array:
     """Times like ``2022/08/03 08:06:44.893`` of an Arrow column as naive UTC.
 
     Raises:
-        ValueError, pyarrow.ArrowInvalid: some cell is not such a time (it may be another that ``parse_time`` reads).
+        ValueError, pyarrow.ArrowInvalid: some cell is not such a time (it may be another that ``parse_time``
+            reads).
     """
     import pyarrow as pa
     import pyarrow.compute as pc

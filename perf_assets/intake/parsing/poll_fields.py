@@ -1,4 +1,5 @@
-"""Fields of poll logs: how a header names them, in which unit their cells stand, and which column each goes to.
+"""Fields of poll logs: how a header names them, in which unit their cells stand, and which column each goes
+to.
 
 What ``nvidia-smi --query-gpu``, ``hl-smi -Q`` and their like share. Reading whole logs is ``poll_log``'s.
 """
@@ -17,7 +18,8 @@ from perf_assets.intake.parsing.units import UNIT_FACTORS
 _HEADER_CELL = re.compile(r"\s*([a-z][\w.]*)\s*(?:\[(.*)\])?\s*\Z", re.ASCII)
 # Versions, serials and addresses look like numbers and are none: 536.40 is another driver than 536.4.
 _TEXT_FIELD = re.compile(
-    r"(?:.*[._])?(?:version|serial|uuid|name|bus_id|number|mode|state|part)(?:\..*)?\Z|(?:pci|inforom|gom)\..*\Z",
+    r"(?:.*[._])?(?:version|serial|uuid|name|bus_id|number|mode|state|part)(?:\..*)?\Z|(?:pci|inforom"
+    r"|gom)\..*\Z",
     re.ASCII,
 )
 
@@ -33,8 +35,9 @@ class PollFormat:
     """What distinguishes one tool's poll logs.
 
     ``fields`` maps the tool's field names to columns of ``cleaned_telemetry`` and their units ("" for text);
-    ``device_fields`` are those that identify a device, the best first; a header with one of ``foreign_fields`` is
-    another tool's. ``fast_time`` reads an Arrow column of the times that the tool itself prints.
+    ``device_fields`` are those that identify a device, the best first; a header with one of
+    ``foreign_fields`` is another tool's. ``fast_time`` reads an Arrow column of the times that the tool
+    itself prints.
     """
 
     fields: dict[str, tuple[str, str]]
@@ -45,8 +48,9 @@ class PollFormat:
     def header_cells(self, text: str) -> list[str] | None:
         """The cells of this line if it is a header, else None.
 
-        A header has names of fields throughout, one of something measured, and a second sign of the tool: a unit in
-        brackets, or another field of it. The time may be missing, and an index of pandas may stand in front.
+        A header has names of fields throughout, one of something measured, and a second sign of the tool: a
+        unit in brackets, or another field of it. The time may be missing, and an index of pandas may stand in
+        front.
         """
         if "[" not in text and "," not in text:
             return None
@@ -68,7 +72,8 @@ class PollFormat:
         return cells if signs > 1 else None
 
     def beginning(self, lines: Iterable[str]) -> tuple[set[str], str] | None:
-        """The names of the first header in these lines that has a row, or nothing, behind it, and that row's time."""
+        """The names of the first header in these lines that has a row, or nothing, behind it, and that row's
+        time."""
         header: list[str] = []
         tries = 0
         for text in lines:

@@ -1,8 +1,8 @@
 """Poll logs: comma-separated tables of devices, as ``nvidia-smi --query-gpu`` and ``hl-smi -Q`` print them.
 
-The tools share the shape: a header of field names with units in brackets, repeated whenever the poller
-was started anew, and rows whose cells may carry the unit once more. Such logs grow to hundreds of MB, so a
-block of lines is first read column by column with Arrow; a block that is not clean is halved until the dirt is
+The tools share the shape: a header of field names with units in brackets, repeated whenever the poller was
+started anew, and rows whose cells may carry the unit once more. Such logs grow to hundreds of MB, so a block
+of lines is first read column by column with Arrow; a block that is not clean is halved until the dirt is
 alone in a small piece, and that is read line by line. Both ways give the same rows and the same rejects.
 """
 
@@ -266,7 +266,8 @@ class PollReader:
         return row
 
     def _with_fraction(self, cells: list[str]) -> list[str]:
-        """The cells of a row whose time has a comma before its fraction: what stands around it is one cell."""
+        """The cells of a row whose time has a comma before its fraction: what stands around it is one
+        cell."""
         place = next((index for index, each in enumerate(self.fields) if each.is_time), None)
         if place is None or not is_fraction(cells[place], cells[place + 1]):
             return cells
@@ -291,7 +292,8 @@ class PollReader:
             each.cell_unit = unit
         elif unit != each.cell_unit:
             raise ValueError(
-                f"{cell[:40]!r} has the unit {unit[:20]!r}, the cells before have {each.cell_unit!r}: cut off?"
+                f"{cell[:40]!r} has the unit {unit[:20]!r}, "
+                f"the cells before have {each.cell_unit!r}: cut off?"
             )
         return None if value is None else value * each.factor(unit)
 

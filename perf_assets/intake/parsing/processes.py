@@ -1,7 +1,7 @@
 """Lists of processes: those of one device at one poll become one row, for a process is no device.
 
-What they use is added up, and each stands by itself in ``labels["processes"]``. Splitting a tool's lines into cells
-belongs to its format.
+What they use is added up, and each stands by itself in ``labels["processes"]``. Splitting a tool's lines into
+cells belongs to its format.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class _Device:
 class ProcessPolls:
     """Gathers processes, and writes a row of ``cleaned_telemetry`` for each device and poll.
 
-    ``columns`` maps a process's numbers to columns; others go to ``metrics`` under the name in ``metric_names``.
+    ``columns`` maps a process's numbers to columns; others go to ``metrics`` under the name in
+    ``metric_names``.
     """
 
     def __init__(self, out: Records, columns: Mapping[str, str]) -> None:

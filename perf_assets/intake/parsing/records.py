@@ -83,7 +83,8 @@ class Records:
     # Lines ---------------------------------------------------------------------------------------------
 
     def lines(self, source: Source, member: str = PLAIN, longest: int | None = None) -> Iterator[Line]:
-        """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected here.
+        """Every line of a member that is text; lines that are not (too long, not UTF-8, NUL) are rejected
+        here.
 
         Colours and cursor moves of a terminal are taken out.
 
@@ -144,7 +145,8 @@ class Records:
         self.ignored += ignored
 
     def reject_line(self, number: int, text: str, reason: str, detail: str, member: str = PLAIN) -> None:
-        """Note why a part of a document that has no lines of its own was left out. It is not counted as a line."""
+        """Note why a part of a document that has no lines of its own was left out. It is not counted as a
+        line."""
         self.add(
             "rejected_lines",
             member=member or None,
@@ -218,7 +220,8 @@ class Records:
             self.close()
 
     def add_columns(self, table: str, columns: dict[str, Any]) -> None:
-        """Add many rows at once: Arrow arrays (or scalars that hold for all) by column name; the rest is NULL."""
+        """Add many rows at once: Arrow arrays (or scalars that hold for all) by column name; the rest is
+        NULL."""
         import pyarrow as pa
 
         schema = arrow_schema(table)

@@ -74,10 +74,12 @@ class Parser(Protocol):
     __name__: str
     VERSION: int
     SIGNS: tuple[tuple[str, ...], ...]
-    """Texts that a file of this format holds: of each group one. For explaining what a file lacks, not for sniffing."""
+    """Texts that a file of this format holds: of each group one. For explaining what a file lacks, not for
+    sniffing."""
 
-    # A format whose numbers do not all stand in its files has RULES, too: column (or pattern of columns) -> the factor
-    # by which its numbers are converted, or in words how they follow. ``rules`` gives them, and none where it has none.
+    # A format whose numbers do not all stand in its files has RULES, too: column (or pattern of columns) ->
+    # the factor by which its numbers are converted, or in words how they follow. ``rules`` gives them, and
+    # none where it has none.
 
     def sniff(self, head: Head) -> bool:
         """Does this look like mine?"""
@@ -108,13 +110,15 @@ def version(format_name: str) -> int:
 
 
 def rules(format_name: str) -> dict[str, float | str]:
-    """How numbers follow that do not stand in the files of a format as they are published: by column or pattern."""
+    """How numbers follow that do not stand in the files of a format as they are published: by column or
+    pattern."""
     return getattr(parser(format_name), "RULES", {})
 
 
 @cache
 def directory_members() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-    """Formats whose unit is a directory: the file names that belong to it, and those of which one must be there."""
+    """Formats whose unit is a directory: the file names that belong to it, and those of which one must be
+    there."""
     members: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for name in FORMATS:
         module = cast(ModuleType, parser(name))
@@ -130,7 +134,8 @@ def fingerprint() -> str:
 
 
 def _declared_version(format_name: str) -> str:
-    """The version as the module's text declares it: importing every parser would cost each start a tenth of a second."""
+    """The version as the module's text declares it: importing every parser would cost each start a tenth of a
+    second."""
     file = Path(__file__).parents[1] / "formats" / FORMATS[format_name] / f"{format_name}.py"
     found = re.search(r"^VERSION = (\d+)$", file.read_text(), re.MULTILINE)
     return found[1] if found else ""
@@ -145,6 +150,7 @@ def claimants(head: Head) -> list[str]:
 
 
 def sniff(head: Head) -> str | None:
-    """The one format that claims this content; None where none does, or several: then nobody knows what it is."""
+    """The one format that claims this content; None where none does, or several: then nobody knows what it
+    is."""
     names = claimants(head)
     return names[0] if len(names) == 1 else None

@@ -1,6 +1,8 @@
-"""Serving benchmarks of language models (vLLM's and those made after it): one result as a run with one load level.
+"""Serving benchmarks of language models (vLLM's and those made after it): one result as a run with one load
+level.
 
-The keys are those of vLLM's JSON; its text block comes to the same keys first. How a file is read is the formats' own.
+The keys are those of vLLM's JSON; its text block comes to the same keys first. How a file is read is the
+formats' own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Polling sessions: a device that was not polled for a while is in a new one. Times and devices are others' business."""
+"""Polling sessions: a device that was not polled for a while is in a new one. Times and devices are others'
+business."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ SESSION_GAP_S = 60
 
 @dataclass
 class Sessions:
-    """Numbers the sessions of each device by its own times: a hole (or jump back) over 60 s starts the next."""
+    """Numbers the sessions of each device by its own times: a hole (or jump back) over 60 s starts the
+    next."""
 
     _last: dict[str, tuple[datetime | None, int]] = field(default_factory=dict)
 

@@ -82,9 +82,9 @@ class Head:
 class Source:
     """A drop to parse.
 
-    ``path`` is where it lies under the drops folder: some facts of a run stand only there.
-    ``members`` maps a member's name to the immutable copy of its bytes; a plain file has the one member ``PLAIN``.
-    ``timezone`` is the zone in which local times without a zone were written.
+    ``path`` is where it lies under the drops folder: some facts of a run stand only there. ``members`` maps a
+    member's name to the immutable copy of its bytes; a plain file has the one member ``PLAIN``. ``timezone``
+    is the zone in which local times without a zone were written.
     """
 
     path: PurePosixPath
@@ -165,7 +165,8 @@ class _BoundedGzip:
         self._inflated_bytes += len(data)
         if self._inflated_bytes > self._limit:
             raise UnreadableSourceError(
-                f"gzip inflates to more than {self._limit >> 20} MiB, far beyond any log; drop it uncompressed"
+                f"gzip inflates to more than {self._limit >> 20} MiB, far beyond any log; "
+                "drop it uncompressed"
             )
         return data
 
@@ -179,7 +180,8 @@ def _is_ascii_text(data: bytes) -> bool:
 
 
 class Utf8Stream:
-    """A readable stream of UTF-8 bytes over a raw one in UTF-8 or UTF-16, with a byte order mark or without."""
+    """A readable stream of UTF-8 bytes over a raw one in UTF-8 or UTF-16, with a byte order mark or
+    without."""
 
     def __init__(self, raw: BinaryIO | _BoundedGzip) -> None:
         self._raw = raw
@@ -241,7 +243,8 @@ def _split_blocks(stream: Utf8Stream) -> Iterator[Block]:
 
 
 def _without_long_lines(line_number: int, data: bytes) -> Iterator[Block]:
-    """Split off lines over the limit. Nearly always there are none: every half limit of bytes holds a line end."""
+    """Split off lines over the limit. Nearly always there are none: every half limit of bytes holds a line
+    end."""
     half = MAX_LINE_BYTES // 2
     if all(data.find(b"\n", start, start + half) >= 0 for start in range(0, len(data), half)):
         yield Block(line_number, data)

@@ -1,7 +1,8 @@
-"""Times as logs print them: slashed and ISO stamps, the date command's, epoch seconds, times of day without a date.
+"""Times as logs print them: slashed and ISO stamps, the date command's, epoch seconds, times of day without a
+date.
 
-Every reader of a time gives naive UTC and says how it knows: ``utc`` where the log tells zone or offset, else the
-zone that a local time was read in. What a time means for sessions and energy does not belong here.
+Every reader of a time gives naive UTC and says how it knows: ``utc`` where the log tells zone or offset, else
+the zone that a local time was read in. What a time means for sessions and energy does not belong here.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def local_source(timezone: str) -> str:
     return f"local time, read as {timezone}"
 
 
-# Hours east of UTC, of abbreviations that the tz database gives one meaning. CST and IST are left out: they are
-# China's and America's, India's, Israel's and Ireland's.
+# Hours east of UTC, of abbreviations that the tz database gives one meaning. CST and IST are left out: they
+# are China's and America's, India's, Israel's and Ireland's.
 _ZONES_BY_HOUR = {
     -10: "HST",
     -9: "AKST",
@@ -89,7 +90,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 YEAR_OF_SHORT_DATES = 2022
-"""hl-smi of 2022 cut the year to three digits; of the years that fit the weekday, the nearest to this is meant."""
+"""hl-smi of 2022 cut the year to three digits; of the years that fit the weekday, the nearest to this is
+meant."""
 
 
 def parse_time(cell: str, timezone: str) -> Moment:
@@ -122,12 +124,14 @@ _ENDS_IN_SECONDS = re.compile(r".*\d\d:\d\d:\d\d\Z", re.ASCII | re.DOTALL)
 
 
 def is_fraction(cell: str, following: str) -> bool:
-    """Does a time end in whole seconds, and the cell behind it hold their fraction (Python's logging: ``16,500``)?"""
+    """Does a time end in whole seconds, and the cell behind it hold their fraction (Python's logging:
+    ``16,500``)?"""
     return bool(_ENDS_IN_SECONDS.match(cell[-40:])) and following.isdigit() and len(following) <= 9
 
 
 def parse_month_first(cell: str, timezone: str) -> Moment:
-    """``04/07/2025-23:59:40`` or ``04-07-2025 23:59:40``: tools that put the month first, always in local time.
+    """``04/07/2025-23:59:40`` or ``04-07-2025 23:59:40``: tools that put the month first, always in local
+    time.
 
     Raises:
         ValueError: it is not such a time.

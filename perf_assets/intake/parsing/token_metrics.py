@@ -1,4 +1,5 @@
-"""Metrics of language models under load: whatever a tool calls them, the columns of ``cleaned_load_levels`` they fill.
+"""Metrics of language models under load: whatever a tool calls them, the columns of ``cleaned_load_levels``
+they fill.
 
 Latencies of requests are like those of any server and are not told here.
 """
@@ -19,7 +20,8 @@ _RATES = frozenset(("outputtokenthroughput", "outputthroughput"))
 
 
 def token_columns(metric: str, unit: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Columns of ``cleaned_load_levels`` that a metric fills: its median and 99th percentile in µs, or tokens/s.
+    """Columns of ``cleaned_load_levels`` that a metric fills: its median and 99th percentile in µs, or
+    tokens/s.
 
     ``values`` holds statistics by name: ``p50``, ``p99``, ``avg`` or ``value``.
     """

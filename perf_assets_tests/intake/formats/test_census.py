@@ -94,7 +94,8 @@ def test_an_example_is_claimed_by_its_own_format(unit):
 
 
 def foreign_files() -> list[Path]:
-    """Text files of installed packages, drawn by a fixed seed: as many of each kind as there are, up to a share."""
+    """Text files of installed packages, drawn by a fixed seed: as many of each kind as there are, up to a
+    share."""
     root = Path(sysconfig.get_paths()["purelib"])
     by_suffix: dict[str, list[Path]] = {suffix: [] for suffix in TEXT_SUFFIXES}
     for path in sorted(root.rglob("*")):

@@ -1,4 +1,5 @@
-"""No number is published that does not stand in its file, or follows from one by a rule that its format names."""
+"""No number is published that does not stand in its file, or follows from one by a rule that its format
+names."""
 
 import math
 import re

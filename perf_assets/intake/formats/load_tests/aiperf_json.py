@@ -1,6 +1,8 @@
-"""``profile_export_aiperf.json`` and ``profile_export_genai_perf.json``: one object a run, beside the CSV of the same.
+"""``profile_export_aiperf.json`` and ``profile_export_genai_perf.json``: one object a run, beside the CSV of
+the same.
 
-It holds what the CSV lacks: model, load, start, command. Units stand with each metric; GPUs under ``telemetry_data``.
+It holds what the CSV lacks: model, load, start, command. Units stand with each metric; GPUs under
+``telemetry_data``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
   ``Metric,GPU,...`` (GenAI-Perf) or ``Endpoint,GPU_Index,GPU_Name,GPU_UUID,Metric,...`` (AIPerf) its GPUs;
 * ``analyze``: ``Config Name,Concurrency,...`` and ``Config Name,GPU,...`` become a run a configuration.
 
-Request latency goes to the load level in µs; every metric, also those of tokens, to ``cleaned_counters`` with its
-unit. The load stands in the folder's name only (``...-concurrency10``), and is marked so.
+Request latency goes to the load level in µs; every metric, also those of tokens, to ``cleaned_counters`` with
+its unit. The load stands in the folder's name only (``...-concurrency10``), and is marked so.
 """
 
 from __future__ import annotations

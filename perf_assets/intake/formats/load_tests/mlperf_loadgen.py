@@ -177,7 +177,8 @@ def _load(scenario: str | None, parameters: dict[str, str]) -> tuple[str | None,
 
 
 def _path_facts(path: PurePosixPath, scenario: str | None) -> dict[str, Any]:
-    """Model and system of the folders that MLPerf asks for: ``<system>/<model>/<Scenario>/performance/run_1``."""
+    """Model and system of the folders that MLPerf asks for:
+    ``<system>/<model>/<Scenario>/performance/run_1``."""
     parts = path.parts[:-1]
     for place in reversed(range(1, len(parts))):
         word = parts[place].lower()

@@ -1,7 +1,8 @@
 """Model Analyzer's result tables: inference, GPU and server-only CSV; **ms, MB (10^6 bytes) and per cent**.
 
-The inference table becomes runs (one a model, configuration and batch size) with their load levels in µs; a GPU
-table becomes runs that hold GPU readings alone (bytes, fraction 0-1), which linking files joins to the former.
+The inference table becomes runs (one a model, configuration and batch size) with their load levels in µs; a
+GPU table becomes runs that hold GPU readings alone (bytes, fraction 0-1), which linking files joins to the
+former.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The file says neither model, host, batch size nor date: they come from its path where people write them there,
 and are marked so. An ensemble writes one further file for each composing model, named
-``<model>_v<version>.<file>``; such a file becomes a run of its own, joined to its parent when files are linked.
+``<model>_v<version>.<file>``; such a file becomes a run of its own, joined to its parent when files are
+linked.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def sniff(head: Head) -> bool:
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records.
 
-    Every header starts a run; so does a level that is there already, and another batch size or the like in front.
+    Every header starts a run; so does a level that is there already, and another batch size or the like in
+    front.
     """
     table: _Table | None = None
     for line in out.lines(source):
@@ -180,7 +182,8 @@ class _Table:
         return values | percentile_values(percentiles_us), others
 
     def emit(self, source: Source, out: Records) -> None:
-        """Write the run. A header without a row is what a sweep leaves that never got stable: a failed run."""
+        """Write the run. A header without a row is what a sweep leaves that never got stable: a failed
+        run."""
         composing = self._composing(source.path)
         if composing is not None:
             self.test.is_part = True

@@ -1,7 +1,7 @@
 """perf_analyzer's text report: what it prints on stdout while it sweeps the load.
 
-A block a level (client, server, composing models, GPUs), then a summary with one line a level. Reports reach us
-with bullets of Markdown pages, wrapped lines, summaries before their blocks, and several runs in one file.
+A block a level (client, server, composing models, GPUs), then a summary with one line a level. Reports reach
+us with bullets of Markdown pages, wrapped lines, summaries before their blocks, and several runs in one file.
 """
 
 from __future__ import annotations
@@ -44,17 +44,20 @@ RULES = SUMMARY_RULES | {
 LONGEST_LINE = 4000
 
 _BLOCK = re.compile(
-    r"Request concurrency: (?P<concurrency>\d+)\Z|Request Rate: (?P<rate>[\d.e+]+) inference requests? per seconds?\Z",
+    r"Request concurrency: (?P<concurrency>\d+)\Z|Request Rate: (?P<rate>[\d.e+]+) inference"
+    r" requests? per seconds?\Z",
     re.ASCII,
 )
 _SUMMARY = re.compile(
-    r"(?P<mode>Concurrency|Request Rate): (?P<level>[\d.e+]+), (?:throughput: )?(?P<throughput>[\d.e+]+) infer/sec, "
+    r"(?P<mode>Concurrency|Request Rate): (?P<level>[\d.e+]+), (?:throughput: )?"
+    r"(?P<throughput>[\d.e+]+) infer/sec, "
     r"latency (?P<latency>[\d.]+) usec\Z",
     re.ASCII,
 )
 _SUMMARY_HEAD = re.compile(r"Inferences/Second vs\. Client (?P<what>.+?) Batch Latency\Z")
 _UNSTABLE = re.compile(
-    r"Failed to obtain stable measurement within \d+ measurement windows for (?P<mode>concurrency|request rate) "
+    r"Failed to obtain stable measurement within \d+ measurement windows for (?P<mode>concurrency"
+    r"|request rate) "
     r"(?P<level>[\d.e+]+)\.",
     re.IGNORECASE | re.ASCII,
 )
@@ -68,7 +71,8 @@ _PASS = re.compile(r"Pass \[\d+\] throughput: .+")
 _SETTINGS = re.compile(r"\*{3} Measurement Settings \*{3}\Z|Successfully read data for .+\Z")
 _SETTING = re.compile(
     r"(?P<name>Batch size|Service Kind|Measurement window|Latency limit|Concurrency limit|Request Rate limit"
-    r"|Measurement request count|Sequence batch size|Stabilizing using|Using|Detected|Minimum number of samples"
+    r"|Measurement request count|Sequence batch size|Stabilizing using|Using|Detected|Minimum number"
+    r" of samples"
     r"|Sending)(?::| )(?P<value>.+)\Z"
 )
 _BULLET = re.compile(r"\A\* +")
@@ -109,7 +113,8 @@ def parse(source: Source, out: Records) -> None:
 
 
 def _without_bullets(text: str) -> str:
-    """The text without Markdown bullets (wrapping may leave one in the middle of a sum) and outer white space."""
+    """The text without Markdown bullets (wrapping may leave one in the middle of a sum) and outer white
+    space."""
     return _BULLET.sub("", text.strip()).replace(" * usec", " usec") if "*" in text else text.strip()
 
 
@@ -162,7 +167,8 @@ class _Run:
     @staticmethod
     def _add_level(test: LoadTest, block: Block) -> None:
         values = dict(block.values)
-        # An ensemble's queue term is the sum over its steps; an inner ensemble's term repeats that of its own steps.
+        # An ensemble's queue term is the sum over its steps; an inner ensemble's term repeats that of its own
+        # steps.
         queues_us = [
             part.values["queue_us"]
             for part in block.composing.values()

@@ -1,4 +1,5 @@
-"""``vllm bench serve --save-result`` (``benchmark_serving.py``): one JSON object a run, or several when appended.
+"""``vllm bench serve --save-result`` (``benchmark_serving.py``): one JSON object a run, or several when
+appended.
 
 SGLang's ``bench_serving`` writes the same keys, a line a run. Latencies are ms, rates per second.
 """

@@ -1,6 +1,7 @@
 """What ``vllm bench serve`` prints: a framed block of ``name: value`` under ``Serving Benchmark Result``.
 
-Model and load stand before the block, in the arguments and in lines of their own. SGLang prints the same block.
+Model and load stand before the block, in the arguments and in lines of their own. SGLang prints the same
+block.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ _NAMES = {
 _METRICS = {"E2EL": "e2el", "E2E Latency": "e2e_latency"}
 # Lines before the block that tell of the load, and the arguments that Python prints as Namespace(...).
 _BEFORE = re.compile(
-    r"(?P<name>Traffic request rate|Maximum request concurrency|Burstiness factor): (?P<value>[\w.]+)(?: .*)?\Z"
+    r"(?P<name>Traffic request rate|Maximum request concurrency|Burstiness factor): (?P<value>[\w.]+)"
+    r"(?: .*)?\Z"
 )
 _ARGUMENTS = re.compile(r"Namespace\(.+\)\Z")
 _ARGUMENT = re.compile(
-    r"\b(?P<name>model|backend|endpoint_type|num_prompts|request_rate|max_concurrency|burstiness|dataset_name)="
+    r"\b(?P<name>model|backend|endpoint_type|num_prompts|request_rate|max_concurrency|burstiness"
+    r"|dataset_name)="
     r"(?:'(?P<text>[^']{0,300})'|(?P<number>[\w.]+))"
 )
 

@@ -1,8 +1,8 @@
 """ai3's ``*_layers.csv``: one row a convolution of a profiled network at one input size; ms, W and J.
 
-A run is the rows of one model, algorithm, device and input size that follow each other; linking files makes it
-a part of the run that the overall CSV tells of. Version 1 wrote the layer's own input size where the later ones
-write the network's: there a run ends where a layer comes again.
+A run is the rows of one model, algorithm, device and input size that follow each other; linking files makes
+it a part of the run that the overall CSV tells of. Version 1 wrote the layer's own input size where the later
+ones write the network's: there a run ends where a layer comes again.
 """
 
 from __future__ import annotations

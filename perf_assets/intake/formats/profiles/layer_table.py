@@ -1,4 +1,5 @@
-"""Tables of a network's layers with their shapes (``net,level,idx,layer,type,...``): no measurement in them."""
+"""Tables of a network's layers with their shapes (``net,level,idx,layer,type,...``): no measurement in
+them."""
 
 from __future__ import annotations
 
@@ -84,8 +85,8 @@ def _layer(row: dict[str, str]) -> dict[str, Any]:
 def macs(kind: str, shape: dict[str, int | None]) -> int | None:
     """Multiply-accumulates of one layer for one image.
 
-    A convolution has out x (in / groups) x kernel^2 for each output pixel, a linear layer in x out, others none.
-    None where the shape is not known, or beyond 64 bits.
+    A convolution has out x (in / groups) x kernel^2 for each output pixel, a linear layer in x out, others
+    none. None where the shape is not known, or beyond 64 bits.
     """
     if kind not in ("conv", "linear"):
         return 0

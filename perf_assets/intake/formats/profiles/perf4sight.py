@@ -1,9 +1,9 @@
 """perf4sight's profiles of training (or inference) steps on a device: ``|``-separated, one measurement a row.
 
-The plain file holds the parameters as a Python dict in its last column; its ``-gt`` twin holds the same rows with
-that dict spread over columns (some rows deleted by hand). Linking files makes the two count once. ``passed``
-False is a run out of memory: whatever its other cells say is garbage. Latency is ms of one step of the whole
-batch, memory is MiB. The pruning level stands in the file's name alone.
+The plain file holds the parameters as a Python dict in its last column; its ``-gt`` twin holds the same rows
+with that dict spread over columns (some rows deleted by hand). Linking files makes the two count once.
+``passed`` False is a run out of memory: whatever its other cells say is garbage. Latency is ms of one step of
+the whole batch, memory is MiB. The pruning level stands in the file's name alone.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ MEMORY_COLUMNS = {
 MEMORY_FACTS = ("mem_avail", "free", "capacity")
 PARAMETERS = ("test_var", "bs", "dataset", "net_name", "exec_stage", "model")
 
-# The last batch that still fits may run with the system swapping: many times too slow, yet "passed". Against the
-# rows that perf4sight's authors removed by hand, this rule finds all of them, three that they missed, no others.
+# The last batch that still fits may run with the system swapping: many times too slow, yet "passed". Against
+# the rows that perf4sight's authors removed by hand, this rule finds all of them, three that they missed, no
+# others.
 SWAP_MIN_BATCH = 16
 SWAP_FACTOR = 1.5
 
@@ -174,7 +175,8 @@ def _pruning_method(model_path: PurePosixPath) -> str | None:
 
 
 def _flag_swap_thrashing(runs: list[dict[str, Any]]) -> None:
-    """Flag passed runs whose time per image is far above the median of their network in this file (one level)."""
+    """Flag passed runs whose time per image is far above the median of their network in this file (one
+    level)."""
     per_image_ms: dict[str | None, list[float]] = {}
     timed = [run for run in runs if run.get("latency_ms") is not None]
     for run in timed:

@@ -1,4 +1,5 @@
-"""Tables of timm's ``benchmark.py``: one row a model, for inference or training; ms a batch, M parameters, GMACs.
+"""Tables of timm's ``benchmark.py``: one row a model, for inference or training; ms a batch, M parameters,
+GMACs.
 
 Precision, memory layout, versions and device stand in the file's name alone:
 ``benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv``.

@@ -1,7 +1,8 @@
 """Console logs of TensorRT's ``trtexec``, 8 to 10: what was run, then a summary of latencies in ms.
 
-``RUNNING`` begins a run and ``PASSED`` or ``FAILED`` ends it. Of the latencies the host's ('Latency': with the
-transfers) is the run's; each of them is a counter with its range. What else the tool tells in between is passed over.
+``RUNNING`` begins a run and ``PASSED`` or ``FAILED`` ends it. Of the latencies the host's ('Latency': with
+the transfers) is the run's; each of them is a counter with its range. What else the tool tells in between is
+passed over.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ LONGEST_LINE = 16_000
 MOST_MESSAGES = 20
 
 _BANNER = re.compile(
-    r"&&&& (?P<fate>RUNNING|PASSED|FAILED) TensorRT\.trtexec (?:\[TensorRT v(?P<version>\d[\d.]*)\] )?(?:\[b\d+\] )?# (?P<command>.+)\Z"
+    r"&&&& (?P<fate>RUNNING|PASSED|FAILED) TensorRT\.trtexec (?:\[TensorRT v(?P<version>\d[\d.]*)\]"
+    r" )?(?:\[b\d+\] )?# (?P<command>.+)\Z"
 )
 _PREFIX = re.compile(
-    r"(?:\[(?P<time>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?\[(?P<level>[VIWEF])\](?: (?:\[TRT\] )?(?P<text>.*))?\Z",
+    r"(?:\[(?P<time>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?\[(?P<level>[VIWEF])\](?: (?:\[TRT\] )?"
+    r"(?P<text>.*))?\Z",
     re.ASCII,
 )
 _TITLE = re.compile(r"=== (?P<title>.+?) ===\Z")

@@ -1,6 +1,7 @@
 """Tables of throughput against pile-up, as comparison notebooks write them: ``mu,<series>_events_per_s,...``.
 
-``mu`` is the mean number of interactions of an event; each cell is one run of its series (``aas``, ``cpu``, ...).
+``mu`` is the mean number of interactions of an event; each cell is one run of its series (``aas``, ``cpu``,
+...).
 """
 
 from __future__ import annotations

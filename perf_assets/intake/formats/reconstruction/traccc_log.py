@@ -1,11 +1,13 @@
 """traccc logs: timing tables of the sequential examples and of the throughput tests, all generations.
 
 * 2022: seconds as floats, ``name  value``, header misspelt or left out;
-* until 2024: ``          Seeding (cuda)  16 ms`` under ``==>Elapsed times...``; ``Time totals:`` and ``Throughput:``;
+* until 2024: ``          Seeding (cuda)  16 ms`` under ``==>Elapsed times...``; ``Time totals:`` and
+  ``Throughput:``;
 * 2024: options as ``Name : value`` under ``>>> ... Options <<<``;
 * since 2025: the same behind a logger's prefix, the first row of each table glued to its header.
 
-``cleaned_stages`` holds one row a stage and device; counts ("created (cuda) 6151 seeds") go to ``cleaned_counters``.
+``cleaned_stages`` holds one row a stage and device; counts ("created (cuda) 6151 seeds") go to
+``cleaned_counters``.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ _MADE = re.compile(
     rf"- (?P<verb>[a-z]+)\s+(?:\((?P<device>\w+)\)\s+)?{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*)\Z", re.ASCII
 )
 _READ = re.compile(
-    rf"- read\s+{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*?)(?:\s+from\s+{_GROUPED}\s+(?P<where>[A-Za-z][\w ]*))?\Z",
+    rf"- read\s+{_GROUPED}\s+(?P<what>[A-Za-z][\w ]*?)(?:\s+from\s+{_GROUPED}\s+(?P<where>[A-Za-z][\w"
+    rf" ]*))?\Z",
     re.ASCII,
 )
 _TOTAL = re.compile(rf"(?P<what>Reconstructed track parameters|[\w ()]+ [Rr]ate):\s+{_GROUPED}\Z", re.ASCII)
@@ -71,7 +74,8 @@ _OPTION = re.compile(r"[├└|`+\-]*[├└]\s*(?P<name>[^:]{1,80}):\s+(?P<valu
 _OPTIONS_HEAD = re.compile(r"(?P<section>[\w \-]+) Options:\Z|>>> (?P<framed>[\w \-]+) Options <<<\Z")
 _PLAIN_OPTION = re.compile(r"(?P<name>[A-Za-z].{0,79}?)\s*:(?:\s+(?P<value>.{1,300}))?\Z")
 _ERROR = re.compile(
-    r"terminate called .+|what\(\): .+|.*\bCUDA error\b.*|.*[Oo]ut of memory.*|Segmentation fault.*|Aborted.*|Killed\Z"
+    r"terminate called .+|what\(\): .+|.*\bCUDA error\b.*|.*[Oo]ut of memory.*|Segmentation fault.*"
+    r"|Aborted.*|Killed\Z"
 )
 _HEADING = re.compile(r"#{1,6} (?P<title>.+)\Z")
 _MARKER = re.compile(
@@ -92,7 +96,8 @@ _SNIFF_ROW = re.compile(r"(?:  \d+|/event, \S+ events/s| ms)[ \t]*\r?$", re.MULT
 _SNIFF_DEVICE = re.compile(_LOGGED + r"Using \w+ device: .+ \[id: \d+, bus: \d+, device: \d+\]", re.MULTILINE)
 _SNIFF_STAGE = re.compile(r"(?:Event|Warm-up) processing|ms/event")
 _SNIFF_LOGGER = re.compile(
-    r"^\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+(?:Throughput|Seq|Seeding|CudaSeq|SyclSeq|AlpakaSeq|Truth)\w*Example\w*\s+"
+    r"^\d{1,2}:\d{2}:\d{2}(?: [AP]M)?\s+(?:Throughput|Seq|Seeding|CudaSeq|SyclSeq|AlpakaSeq"
+    r"|Truth)\w*Example\w*\s+"
     r"(?:INFO|WARNING)\b",
     re.MULTILINE,
 )
@@ -373,7 +378,8 @@ class _Log:
             line.use()
 
     def _device(self, device: str) -> _Run:
-        """The run that says on which device it is: a new one where the current has results, or another device."""
+        """The run that says on which device it is: a new one where the current has results, or another
+        device."""
         # A warning stream may put the line into the table of a run that has named no device yet.
         is_inside = self.run.phase != PREAMBLE and not self.run.devices and bool(self.run.flags())
         run = self.run if is_inside else self.enter(PREAMBLE)

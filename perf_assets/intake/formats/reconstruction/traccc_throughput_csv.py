@@ -1,6 +1,7 @@
 """traccc's ``throughput_mt --log-file`` CSV: no header, one line a run, times in ns.
 
-``"directory",threads,input events,cold runs,processed events,[target cells per partition,]warm-up ns,event ns``
+``"directory",threads,input events,cold runs,processed events,[target cells per partition,]warm-up ns,event
+ns``
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ LONGEST_LINE = 4000
 
 # The directory has a folder in it and the times are above 10 µs: a table of something else hardly has both.
 _ROW = re.compile(
-    r'"(?P<directory>[^"]{0,1000}[/\\_][^"]{0,1000})",(?P<threads>\d{1,4}),(?P<input_events>\d{1,9}),(?P<cold_runs>\d{1,9}),'
-    r"(?P<processed_events>\d{1,12})(?:,(?P<target_cells>\d{1,9}))?,(?P<warmup_ns>\d{1,18}),(?P<event_ns>\d{5,18})\s*\Z",
+    r'"(?P<directory>[^"]{0,1000}[/\\_][^"]{0,1000})",(?P<threads>\d{1,4}),(?P<input_events>\d{1,9}),'
+    r"(?P<cold_runs>\d{1,9}),"
+    r"(?P<processed_events>\d{1,12})(?:,(?P<target_cells>\d{1,9}))?,(?P<warmup_ns>\d{1,18}),"
+    r"(?P<event_ns>\d{5,18})\s*\Z",
     re.ASCII,
 )
 

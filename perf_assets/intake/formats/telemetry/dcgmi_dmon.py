@@ -1,7 +1,7 @@
 """``dcgmi dmon -e ...``: one row an entity (GPU, part of a GPU) and poll, under short names of DCGM's fields.
 
-There is no time in it. Shares of DCGM's profiling fields (``SMACT``, ``TENSO``) are fractions 0-1 and stay so, in
-metrics.
+There is no time in it. Shares of DCGM's profiling fields (``SMACT``, ``TENSO``) are fractions 0-1 and stay
+so, in metrics.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""``gpustat --json``: one JSON object a poll, indented over many lines, one behind the other when it is repeated.
+"""``gpustat --json``: one JSON object a poll, indented over many lines, one behind the other when it is
+repeated.
 
 Memory is MiB, power W; the time is local time without a zone.
 """

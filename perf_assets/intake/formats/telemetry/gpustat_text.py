@@ -1,7 +1,7 @@
 """``gpustat`` as text (``gpustat -i 5 > log``): a line with host, local time and driver, then a line a GPU.
 
-``[0] NVIDIA A100 | 30'C,  12 % |   500 / 81920 MB | ann(480M)``; fan, encoder and power stand in it where they were
-asked for. Memory is MiB, power W.
+``[0] NVIDIA A100 | 30'C,  12 % |   500 / 81920 MB | ann(480M)``; fan, encoder and power stand in it where
+they were asked for. Memory is MiB, power W.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _HEADER = re.compile(
     re.ASCII,
 )
 _ROW = re.compile(
-    r"\[(?P<index>\d{1,4})\] (?P<name>\S[^|]{0,200}?)\s*\|(?P<state>[^|]*)\|\s*(?P<used>\d+|\?\?) / +(?P<total>\d+|\?\?) MB"
+    r"\[(?P<index>\d{1,4})\] (?P<name>\S[^|]{0,200}?)\s*\|(?P<state>[^|]*)\|\s*(?P<used>\d+|\?\?) / +"
+    r"(?P<total>\d+|\?\?) MB"
     r"\s*(?:\|\s*(?P<processes>.*))?\Z",
     re.ASCII,
 )

@@ -1,4 +1,5 @@
-"""Poll logs of ``nvidia-smi --query-gpu=... --format=csv[,nounits]``: any fields in any order, several GPUs."""
+"""Poll logs of ``nvidia-smi --query-gpu=... --format=csv[,nounits]``: any fields in any order, several
+GPUs."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ _OWN_FIELDS = ("utilization.", "temperature.gpu", "pci.", "clocks.", "gpu_", "fa
 
 
 def sniff(head: Head) -> bool:
-    """A header line of nvidia-smi's field names with something measured, and no times as hl-smi prints them."""
+    """A header line of nvidia-smi's field names with something measured, and no times as hl-smi prints
+    them."""
     found = FORMAT.beginning(head.lines)
     if found is None:
         return False

@@ -1,6 +1,7 @@
 """``nvidia-smi --query-compute-apps=... --format=csv``: one row a process and poll; MiB.
 
-The processes of one GPU at one poll become one row: their memory is added up. There is no utilization or power in it.
+The processes of one GPU at one poll become one row: their memory is added up. There is no utilization or
+power in it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def parse(source: Source, out: Records) -> None:
 
 
 def _joined(cells: list[str], titles: list[str]) -> list[str]:
-    """The cells of a row; nvidia-smi does not quote names of processes, so what is too many belongs to the name."""
+    """The cells of a row; nvidia-smi does not quote names of processes, so what is too many belongs to the
+    name."""
     extra = len(cells) - len(titles)
     place = next((titles.index(name) for name in _NAMES if name in titles), None)
     if extra <= 0 or place is None:

@@ -1,7 +1,7 @@
 """The table that ``nvidia-smi`` prints for people, in a loop (``-l 60``, ``watch``) or once; W, °C, %, MiB.
 
-A line with the time stands before each table, if any does. A row of the log is a GPU of one table; parts of a GPU (MIG)
-are devices of their own, and the processes of a GPU stand in its labels.
+A line with the time stands before each table, if any does. A row of the log is a GPU of one table; parts of a
+GPU (MIG) are devices of their own, and the processes of a GPU stand in its labels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SIGNS = (
 LONGEST_LINE = 1000
 
 _TITLE = re.compile(
-    r"\| NVIDIA-SMI (?P<version>\S+)\s+(?:Driver Version: (?P<driver>\S+))?\s*(?:CUDA Version: (?P<cuda>\S+))?[^|]*\|",
+    r"\| NVIDIA-SMI (?P<version>\S+)\s+(?:Driver Version: (?P<driver>\S+))?\s*(?:CUDA Version: "
+    r"(?P<cuda>\S+))?[^|]*\|",
     re.ASCII,
 )
 _WATCH = re.compile(
@@ -43,16 +44,19 @@ _STATE = re.compile(
     re.ASCII,
 )
 _PART = re.compile(
-    rf"\|\s*(\d{{1,4}})\s+(\d{{1,4}})\s+(\d{{1,4}})\s+(\d{{1,4}})\s*\|\s*{_N}MiB\s*/\s*{_N}MiB\s*\|[^|]*\|[^|]*\|",
+    rf"\|\s*(\d{{1,4}})\s+(\d{{1,4}})\s+(\d{{1,4}})\s+(\d{{1,4}})\s*"
+    rf"\|\s*{_N}MiB\s*/\s*{_N}MiB\s*\|[^|]*\|[^|]*\|",
     re.ASCII,
 )
 _PROCESS = re.compile(
-    r"\|\s*(?P<gpu>\d{1,4})\s+(?:(?P<gi>\d+|N/A)\s+(?P<ci>\d+|N/A)\s+)?(?P<pid>\d+)\s+(?P<type>C|G|C\+G|M\+C)\s+(?P<rest>\S.*?)\s*\|",
+    r"\|\s*(?P<gpu>\d{1,4})\s+(?:(?P<gi>\d+|N/A)\s+(?P<ci>\d+|N/A)\s+)?(?P<pid>\d+)\s+(?P<type>C|G"
+    r"|C\+G|M\+C)\s+(?P<rest>\S.*?)\s*\|",
     re.ASCII,
 )
 # Frames, titles of columns, the third line of a GPU, and what is said where there is no process.
 _FRAME = re.compile(
-    r"[+|][-=+]+[+|]|\|\s*\||\|\s+(?:GPU\s+|Fan\s+Temp|ID\s+ID|Processes:|MIG devices:|No running processes|GI\s+CI)[^\n]*\|"
+    r"[+|][-=+]+[+|]|\|\s*\||\|\s+(?:GPU\s+|Fan\s+Temp|ID\s+ID|Processes:|MIG devices:|No running"
+    r" processes|GI\s+CI)[^\n]*\|"
     r"|\|(?:[^|]*\|){1,3}",
     re.ASCII,
 )

@@ -1,7 +1,8 @@
-"""Prometheus' answer to ``query_range`` (or ``query``) of dcgm-exporter's metrics: how a cluster keeps its telemetry.
+"""Prometheus' answer to ``query_range`` (or ``query``) of dcgm-exporter's metrics: how a cluster keeps its
+telemetry.
 
-A series is a metric of one GPU; samples of the same GPU and second become one row. W, °C, %, MHz, MiB, as the exporter
-gives them; times are seconds since 1970.
+A series is a metric of one GPU; samples of the same GPU and second become one row. W, °C, %, MHz, MiB, as the
+exporter gives them; times are seconds since 1970.
 """
 
 from __future__ import annotations

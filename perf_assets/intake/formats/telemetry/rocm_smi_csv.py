@@ -1,4 +1,5 @@
-"""``rocm-smi --csv`` in a loop: a header before every poll, a row a card; °C, W, %, bytes, clocks in brackets.
+"""``rocm-smi --csv`` in a loop: a header before every poll, a row a card; °C, W, %, bytes, clocks in
+brackets.
 
 There is no time in it, unless a script put a column ``timestamp`` in front.
 """
@@ -30,8 +31,8 @@ RULES = {"memory_*_mib": 2**-20}
 
 BYTES_PER_MIB = 2**20
 
-# Titles in lower case, and what a number is multiplied by. Of several sensors the edge's is the card's temperature,
-# as nvidia-smi's is.
+# Titles in lower case, and what a number is multiplied by. Of several sensors the edge's is the card's
+# temperature, as nvidia-smi's is.
 _COLUMNS = {
     "gpu use (%)": ("utilization_pct", 1.0),
     "temperature (sensor edge) (c)": ("temperature_c", 1.0),
@@ -45,7 +46,8 @@ _COLUMNS = {
 }
 _NAMES = ("card series", "card series:")
 _OWN = re.compile(
-    r"temperature \(sensor \w+\) \(c\)|.*graphics package power \(w\)|gpu use \(%\)|vram total .*\(b\)|[smf]clk clock speed:",
+    r"temperature \(sensor \w+\) \(c\)|.*graphics package power \(w\)|gpu use \(%\)|vram total"
+    r" .*\(b\)|[smf]clk clock speed:",
     re.ASCII,
 )
 _CLOCK = re.compile(r"\(([\d.]+)Mhz\)", re.ASCII | re.IGNORECASE)

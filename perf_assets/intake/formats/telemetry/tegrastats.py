@@ -1,8 +1,8 @@
 """``tegrastats`` of Jetson boards, TK1 to Thor: one line a poll; MB (which are MiB), %, MHz, °C, mW.
 
-``RAM 2448/7859MB (lfb 1x4MB) CPU [12%@2035,off] EMC_FREQ 0% GR3D_FREQ 99%@1300 GPU@36C VDD_IN 2744/2744``
-CPU and GPU share the memory, so used memory is that of the system. Power is that of the whole module, by the rails of
-its board (``power_rail`` in labels); every rail, engine, clock and sensor stands in metrics.
+``RAM 2448/7859MB (lfb 1x4MB) CPU [12%@2035,off] EMC_FREQ 0% GR3D_FREQ 99%@1300 GPU@36C VDD_IN 2744/2744`` CPU
+and GPU share the memory, so used memory is that of the system. Power is that of the whole module, by the
+rails of its board (``power_rail`` in labels); every rail, engine, clock and sensor stands in metrics.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ RULES = {"power_w": "the module's rails in mW, added up, by 1000"}
 LONGEST_LINE = 4000
 
 MODULE_POWER = (
-    # Rails that together feed the module, and whose they are. The first line that a poll has all rails of counts.
+    # Rails that together feed the module, and whose they are. The first line that a poll has all rails of
+    # counts.
     ("VDD_IN",),  # TX2, Xavier NX, Orin NX, Orin Nano: the module's input (Jetson Linux Developer Guide)
     ("POM_5V_IN",),  # TX1, Nano: the same, of the 5 V input (jetson_stats issue 51)
     ("VIN",),  # Thor: the input behind the INA238 (jetson_stats pull request 900)
     ("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"),  # Thor without that sensor: the INA3221's rails
-    # AGX Orin: VIN_SYS_5V0 is the I/O's and the memory's alone (jetson_stats issue 344); VDDQ_VDD2_1V8AO is part of it
+    # AGX Orin: VIN_SYS_5V0 is the I/O's and the memory's alone (jetson_stats issue 344); VDDQ_VDD2_1V8AO is
+    # part of it
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
-    # AGX Xavier has no rail for the whole: its six add up (Jetson Linux Developer Guide, jetson_stats issue 51)
+    # AGX Xavier has no rail for the whole: its six add up (Jetson Linux Developer Guide, jetson_stats issue
+    # 51)
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
 )
 
@@ -59,7 +62,8 @@ _RAIL = re.compile(rf"(?<!\S)([A-Z][A-Z0-9_]*) {_N}(?:mW)?/{_N}(?:mW)?(?!\S)", r
 
 
 def sniff(head: Head) -> bool:
-    """Does one of the first lines look as tegrastats' do: memory with its largest free block, then the cores?"""
+    """Does one of the first lines look as tegrastats' do: memory with its largest free block, then the
+    cores?"""
     return any(_START.match(line[:LONGEST_LINE]) for line in head.opening)
 
 
@@ -166,7 +170,8 @@ def _engines(text: str) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _module_power(rails_mw: dict[str, float]) -> tuple[float | None, str]:
-    """Power of the module in W, and the rails it is the sum of; none where the board's rails are not all there."""
+    """Power of the module in W, and the rails it is the sum of; none where the board's rails are not all
+    there."""
     for rails in MODULE_POWER:
         if all(rail in rails_mw for rail in rails):
             power_mw = sum(rails_mw[rail] for rail in rails)

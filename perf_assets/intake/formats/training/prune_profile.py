@@ -52,7 +52,8 @@ SINGLE_SAMPLE_S = 10.0
 SAMPLING_GAP_S = 10.0
 
 _NAME = re.compile(
-    r"(?P<model>.+?)-(?P<method>[a-z0-9]+_(?:un)?structured)-(?P<ratio>\d+\.?\d*)(?:-(?P<batch>\d{1,9})-(?P<workers>\d{1,9}))?\Z"
+    r"(?P<model>.+?)-(?P<method>[a-z0-9]+_(?:un)?structured)-(?P<ratio>\d+\.?\d*)(?:-"
+    r"(?P<batch>\d{1,9})-(?P<workers>\d{1,9}))?\Z"
 )
 _DATED_FOLDER = re.compile(r"\d{4}-\d\d-\d\d_")
 _NOT_A_PLATFORM = frozenset({"final", "backup"})
@@ -103,7 +104,8 @@ class _Run:
 
     @property
     def mean_cpu_mhz(self) -> float | None:
-        """Mean clock over cores and samples; of running sums that repeat on every row, the sum over the rows."""
+        """Mean clock over cores and samples; of running sums that repeat on every row, the sum over the
+        rows."""
         columns = [self.column(name) for name in self.cpu_columns]
         if not columns or not columns[0]:
             return None
@@ -333,7 +335,8 @@ def _write(source: Source, run: _Run, out: Records) -> None:
 
 
 def _status(outcome: str | None) -> tuple[str, float | None]:
-    """Status and accuracy in percent. The profiler writes ``NDF-OOM`` (sic) and ``DNF`` in place of a number."""
+    """Status and accuracy in percent. The profiler writes ``NDF-OOM`` (sic) and ``DNF`` in place of a
+    number."""
     if outcome is None:
         return "unknown", None
     if not outcome.strip():

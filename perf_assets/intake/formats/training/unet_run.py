@@ -1,4 +1,5 @@
-"""Run logs of the U-Net training scripts (``unet.py`` on Gaudi, ``unet_local.py`` on GPUs), all three generations.
+"""Run logs of the U-Net training scripts (``unet.py`` on Gaudi, ``unet_local.py`` on GPUs), all three
+generations.
 
 A launch writes ``Command: [...]``, ``Begin CSV``, a header, a row for each phase, ``End CSV``; the oldest
 generation writes prose instead. Every rank appends to the same file without a lock, and so does a second
@@ -41,14 +42,16 @@ _PROSE_LOADERS = re.compile(r"Initializing loaders time: (\S+)\Z")
 _PROSE_STEP = re.compile(r"([A-Z][a-z]+(?: [a-z]+){1,4}): (\S+)\Z")
 # What is left of a launch that died, where its errors were kept in the same file.
 _ERROR = re.compile(
-    r"(?:[\w.]{1,80}(?:Error|Exception)|RuntimeError|Killed|Aborted|Segmentation fault)\b(?:: .*| \(core dumped\))?\Z"
+    r"(?:[\w.]{1,80}(?:Error|Exception)|RuntimeError|Killed|Aborted|Segmentation fault)\b(?:: .*|"
+    r" \(core dumped\))?\Z"
 )
 _LAUNCH = re.compile(r"Command: \['[^']{0,500}unet\w*\.py'")
 _BEST = re.compile(r"Best validation mean DSC: (\S+)\Z")
 
 
 def sniff(head: Head) -> bool:
-    """A ``Begin CSV`` with the scripts' header, a ``Command:`` list beside their prose, or a launch of the scripts."""
+    """A ``Begin CSV`` with the scripts' header, a ``Command:`` list beside their prose, or a launch of the
+    scripts."""
     lines = [line.strip() for line in head.lines]
     if any(map(_LAUNCH.match, lines)):
         return True
