@@ -9,11 +9,9 @@ import duckdb
 from perf_assets.intake.parsing import registry
 from perf_assets.intake.parsing.records import Records
 from perf_assets.schema.tables import TABLES
-from perf_assets.store.database import SQL_FOLDER, create_tables
+from perf_assets.store.database import LINK_SCRIPTS, SQL_FOLDER, create_tables
 from perf_assets.store.parts import to_arrow
 from perf_assets_tests.support import source_of
-
-LINK_SQL = SQL_FOLDER / "link_runs.sql"
 
 
 def linked(drops: Iterable[tuple[Path, str]], link: bool = True) -> duckdb.DuckDBPyConnection:
@@ -59,7 +57,8 @@ class _Rows:
 
 def run_links(connection: duckdb.DuckDBPyConnection) -> None:
     """Run the linking statements, as a publish does."""
-    connection.execute(LINK_SQL.read_text())
+    for name in LINK_SCRIPTS:
+        connection.execute((SQL_FOLDER / name).read_text())
 
 
 def rows(connection: duckdb.DuckDBPyConnection, query: str, *parameters) -> list[dict]:

@@ -31,6 +31,7 @@ from perf_assets.store.computed import (
     write_computed,
 )
 from perf_assets.store.database import (
+    LINK_SCRIPTS,
     SQL_FOLDER,
     NoDatabaseError,
     create_tables,
@@ -226,7 +227,8 @@ def _update(
         loading.load_computed(connection, computed)
     connection.execute("COMMIT")
     if difference.relink:
-        connection.execute((SQL_FOLDER / "link_runs.sql").read_text())
+        for name in LINK_SCRIPTS:
+            connection.execute((SQL_FOLDER / name).read_text())
     wanted.write(connection)
     connection.execute("CHECKPOINT")
     added, removed = difference.counts()
