@@ -5,11 +5,14 @@ Lines are split one by one (no cell of these formats spans lines), so a broken q
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from perf_assets.intake.parsing.cells import csv_cells
 from perf_assets.intake.parsing.records import Line, Records
-from perf_assets.intake.parsing.source import PLAIN, Head, Source
+from perf_assets.intake.parsing.source import PLAIN, Head, Source, UnreadableSourceError
+
+MAX_NAME_CHARS = 300
+"""The longest name of a column; the longest that a tool was seen to give has 80 characters."""
 
 NAMELESS = frozenset(("", "Unnamed: 0"))
 """What pandas calls the index that it writes in front of a table."""
@@ -29,13 +32,28 @@ def header_names(text: str, separator: str = ",") -> list[str]:
 
     Raises:
         ValueError: the line cannot be split, or names a column twice.
+        UnreadableSourceError: a name is longer than any that a tool gives.
     """
     names = split_cells(text, separator)
     while names and not names[-1]:
         names.pop()
+    check_names(names)
     if len(set(names)) != len(names):
         raise ValueError("the header names a column twice")
     return names
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse column names that no tool gives: each row repeats them, so a long one would fill the memory.
+
+    Raises:
+        UnreadableSourceError: a name is longer than :data:`MAX_NAME_CHARS`.
+    """
+    longest = max(map(len, names), default=0)
+    if longest > MAX_NAME_CHARS:
+        raise UnreadableSourceError(
+            f"a column has a name of {longest} characters, which no tool gives; correct the header and drop it again"
+        )
 
 
 def by_name(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:

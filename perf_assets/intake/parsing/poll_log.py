@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.intake.parsing.cells import csv_cells, is_absent, number
+from perf_assets.intake.parsing.delimited import check_names
 from perf_assets.intake.parsing.devices import DeviceOrder, device_order
 from perf_assets.intake.parsing.poll_columns import (
     DevicePlaces,
@@ -58,6 +59,7 @@ class PollReader:
             self._read_block(block)
 
     def _use_header(self, cells: list[str]) -> None:
+        check_names(cells)
         self.header = cells
         self.fields = self.format.columns(cells)
         if not any(each.column == "device_id" for each in self.fields) and self.places is None:

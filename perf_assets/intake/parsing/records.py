@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
-from perf_assets.intake.parsing.source import PLAIN, Block, Source, without_terminal_codes
+from perf_assets.intake.parsing.source import MAX_LINE_BYTES, PLAIN, Block, Source, without_terminal_codes
 from perf_assets.schema.tables import INTEGER, NUMBER, PARSED_TABLES, TEXT, arrow_schema
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Records:
                 member,
                 block.first_line,
                 "too_long",
-                "longer than 1 MiB: no log line",
+                f"longer than {MAX_LINE_BYTES >> 10} KiB: no log line",
                 block.data.decode("utf-8", "replace"),
             )
             return

@@ -18,7 +18,8 @@ from typing import BinaryIO, Self
 
 HEAD_BYTES = 64 * 1024
 BLOCK_BYTES = 4 * 1024 * 1024
-MAX_LINE_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 128 * 1024
+"""The longest line of a log; documents (JSON) have no lines and no such limit."""
 MAX_DOCUMENT_BYTES = 512 * 1024 * 1024
 MAX_INFLATED_BYTES = 8 * 1024**3
 # Poll logs that repeat a header before every row compress up to about 60 times; bombs about 1000.

@@ -199,7 +199,18 @@ def _started_at(header: dict[str, Any]) -> datetime | None:
     if text is None:
         return None
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    try:
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        return None  # the year 0 or 10000 in UTC: impossible, but no reason to lose the log
+
+
+def _sampled_at(started_at: datetime | None, at_s: float | None) -> datetime | None:
+    """When a sample was taken; None where that is no time a calendar has."""
+    try:
+        return started_at + timedelta(seconds=at_s or 0.0) if started_at is not None else None
+    except OverflowError:
+        return None
 
 
 def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
@@ -263,10 +274,12 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
                 for name, value in row.items()
                 if name not in _SAMPLE_TEXTS and isinstance(value, int | float) and abs(value) < 1e300
             }
-            sampled_at = (
-                started_at + timedelta(seconds=min(row.get("at_s") or 0.0, 1e9)) if started_at else None
+            out.add(
+                "cleaned_samples",
+                run_id=run_id,
+                sampled_at=_sampled_at(started_at, row.get("at_s")),
+                metrics=list(metrics.items()),
             )
-            out.add("cleaned_samples", run_id=run_id, sampled_at=sampled_at, metrics=list(metrics.items()))
         elif kind == "counter":
             names = ("source", "scope", "counter", "value", "unit", "running_pct")
             out.add("cleaned_counters", run_id=run_id, **{name: row.get(name) for name in names})
