@@ -247,3 +247,13 @@ def wait_for(condition, timeout_s: float) -> bool:
             return True
         time.sleep(0.5)
     return False
+
+
+def test_explain(project):
+    read = run(project, "perf-assets", "explain", str(next(EXAMPLES.rglob("rocm.csv"))))
+    assert (read.returncode, "rocm_smi_csv reads it" in read.stdout) == (0, True)
+    odd = project / "odd.csv"
+    odd.write_text("device,foo\ncard0,1\n")
+    unread = run(project, "perf-assets", "explain", str(odd))
+    assert (unread.returncode, "rocm_smi_csv is nearest" in unread.stdout) == (3, True)
+    assert "Traceback" not in read.stderr + unread.stderr

@@ -339,3 +339,74 @@ def test_real_profiles_count_once():
         "AND parent_run_id IS NULL",
     )
     assert layers == [{"n": 0}]
+
+
+class TestEvidence:
+    """Files are joined by evidence alone, a contradiction keeps them apart, and each link says why."""
+
+    INFERENCE = (
+        "Model,Batch,Concurrency,Model Config Path,Instance Group,Throughput (infer/sec),p99 Latency (ms)\n"
+        "net,1,1,net_config_0,1:GPU,20,50\nnet,1,2,net_config_0,1:GPU,30,60\n"
+    )
+    GPU = (
+        "Model,GPU UUID,Batch,Concurrency,Model Config Path,Instance Group,GPU Utilization (%),GPU Power Usage (W)\n"
+        "net,GPU-1,1,1,net_config_0,1:GPU,50,60\nnet,GPU-1,1,2,net_config_0,1:GPU,70,80\n"
+    )
+
+    def runs(self, tmp_path, files: dict[str, str]) -> int:
+        return len(rows(linked(write(tmp_path, files)), "SELECT * FROM cleaned_runs"))
+
+    def test_a_gpu_table_beside_its_runs(self, tmp_path):
+        assert self.runs(tmp_path, {"a/inference.csv": self.INFERENCE, "a/gpu.csv": self.GPU}) == 1
+
+    def test_a_gpu_table_elsewhere_is_another_experiments(self, tmp_path):
+        assert self.runs(tmp_path, {"a/inference.csv": self.INFERENCE, "b/gpu.csv": self.GPU}) == 2
+
+    def test_another_instance_group_contradicts(self, tmp_path):
+        files = {"a/inference.csv": self.INFERENCE, "a/gpu.csv": self.GPU.replace("1:GPU", "2:GPU")}
+        assert self.runs(tmp_path, files) == 2
+
+    def test_another_batch_size_contradicts(self, tmp_path):
+        files = {path.name: path.read_text() for path, _ in drops_of(DROPS, "examples/load_tests/tracks")}
+        report = files["stdout.txt"]
+        assert "Batch size: 1" in report
+        with_batch = {"csv/net_batch4.csv": files["gpu_2instance_sync.csv"], "csv/stdout.txt": report}
+        assert self.runs(tmp_path, with_batch) == 2
+
+    def test_a_sweep_that_never_got_stable_with_its_empty_csv(self, tmp_path):
+        header = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency\n"
+        report = (
+            "*** Measurement Settings ***\n  Batch size: 1\n\nRequest concurrency: 4\nFailed to obtain stable "
+            "measurement within 4 measurement windows for concurrency 4. Please try to increase the interval.\n"
+        )
+        connection = linked(write(tmp_path, {"a/sweep.csv": header, "a/stdout.txt": report}))
+        (run,) = rows(connection, "SELECT status, batch_size FROM cleaned_runs")
+        assert run["status"] == "failed"
+        (level,) = rows(connection, "SELECT level, stable FROM cleaned_load_levels")
+        assert (level["level"], level["stable"]) == (4, False)
+        apart = linked(write(tmp_path, {"a/sweep.csv": header, "b/stdout.txt": report}))
+        assert len(rows(apart, "SELECT * FROM cleaned_runs")) == 2
+
+    def test_layers_that_take_longer_than_the_network_are_not_its_own(self, tmp_path):
+        overall = "model,algorithm,batch_size,input_size,mean,std,device\nnet,gemm,1,224,10,1,a40\n"
+        layers = (
+            "model,algorithm,input_size,layer,in_channels,out_channels,kernel_size,stride,padding,mean_ms,std_ms,device\n"
+            "net,gemm,224,a,3,8,3,1,1,{},1,a40\n"
+        )
+        for mean_ms, parts in ((8, 1), (80, 0)):
+            files = {"a/net_overall.csv": overall, "a/net_layers.csv": layers.format(mean_ms)}
+            connection = linked(write(tmp_path / str(mean_ms), files))
+            (count,) = rows(
+                connection, "SELECT count(*) AS n FROM cleaned_runs WHERE parent_run_id IS NOT NULL"
+            )
+            assert count["n"] == parts
+
+    def test_every_link_of_the_examples_says_why(self):
+        connection = linked(EXAMPLE_DROPS)
+        assert rows(connection, "SELECT * FROM run_sources WHERE why IS NULL OR length(why) < 10") == []
+        parts = rows(
+            connection,
+            "SELECT * FROM cleaned_runs WHERE parent_run_id IS NOT NULL AND parent_run_id NOT IN "
+            "(SELECT run_id FROM run_sources) AND run_id NOT IN (SELECT run_id FROM run_sources) AND tool = 'ai3'",
+        )
+        assert parts == []
