@@ -45,6 +45,7 @@ FORMATS = {
     "codecarbon_emissions": "profiles",
     "timm_benchmark": "profiles",
     "trtexec_log": "profiles",
+    "torch_profiler_table": "profiles",
     "vllm_bench": "load_tests",
     "vllm_bench_text": "load_tests",
     "aiperf_json": "load_tests",
