@@ -35,7 +35,7 @@ fix: $(VENV)/ready
 	$(BIN)/ruff format .
 
 docs: $(VENV)/ready
-	$(BIN)/perf-assets tables > docs/tables.md
+	$(BIN)/perf-assets tables --markdown > docs/tables.md
 
 # The light installs, each in a virtual environment of its own.
 test-bare:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import click
 
-from perf_assets.cli import intake, measuring, operating, predicting, query
+from perf_assets.cli import intake, measuring, operating, predicting, query, setup
 from perf_assets.workspace.paths import NoDataFolderError
 from perf_assets.workspace.settings import SettingError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="perf-assets", prog_name="perf-assets")
 def cli() -> None:
     """Device-performance logs as tables."""
 
 
 for command in (
+    setup.init,
+    setup.doctor,
     intake.ingest,
     intake.rebuild,
     intake.check,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 import re
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 import click
+
+MAX_CELL = 160
+"""Characters of a cell that a table shows; CSV, JSON and records show all."""
 
 
 def say(text: str) -> None:
@@ -35,31 +41,99 @@ def progress() -> Generator:
         yield show
 
 
-def print_csv(columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Print every row as CSV, with the columns' names first."""
-    writer = csv.writer(sys.stdout)
-    writer.writerow(columns)
-    writer.writerows(rows)
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence], target: str, separator: str = ",") -> None:
+    """Write every row as CSV, the columns' names first, as it comes; lists and maps as JSON. ``-`` is standard output."""
+    with _open(target) as stream:
+        writer = csv.writer(stream, delimiter=separator, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_as_json(value) if isinstance(value, (list, dict)) else value for value in row])
+
+
+def write_json(columns: Sequence[str], rows: Iterable[Sequence], target: str) -> None:
+    """Write every row as an object of one JSON array, a line each, as it comes. ``-`` is standard output."""
+    with _open(target) as stream:
+        stream.write("[")
+        for number, row in enumerate(rows):
+            stream.write(",\n" if number else "\n")
+            stream.write(_as_json(dict(zip(columns, row, strict=True))))
+        stream.write("\n]\n")
+
+
+def print_records(columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Print each row as lines of name and value; what is NULL is left out."""
+    width = max(map(len, columns), default=0)
+    for number, row in enumerate(rows, start=1):
+        click.echo(f"-- {number} " + "-" * 40)
+        for name, value in zip(columns, row, strict=True):
+            if value is not None:
+                click.echo(f"{shown(name):>{width}} | {shown(value)}")
+
+
+@contextmanager
+def _open(target: str) -> Generator[TextIO]:
+    if target == "-":
+        yield sys.stdout
+        return
+    try:
+        with open(target, "w", newline="") as stream:
+            yield stream
+    except OSError as error:
+        raise click.ClickException(f"{target}: {error.strerror}: name a file that can be written") from error
+
+
+def _as_json(value: object) -> str:
+    return (
+        json.dumps(value, default=str, ensure_ascii=False, allow_nan=False) if _is_finite(value) else "null"
+    )
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Print a table, as wide as the terminal, or 200 characters where there is none."""
+    """Print a table. On a terminal, columns that do not fit are left out and counted; long cells are cut, ended by ….
+
+    Elsewhere every column is printed, as wide as it is.
+    """
+    from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*[escape(str(column)) for column in columns])
-    for row in rows:
-        table.add_row(*["" if value is None else escape(shown(value)) for value in row])
+    cells = [["" if value is None else _cut(shown(value)) for value in row] for row in rows]
+    names = [shown(name) for name in columns]
+    widths = [max(len(name), *(len(row[i]) for row in cells), 0) for i, name in enumerate(names)]
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
+    kept = len(names)
+    if console.is_terminal:
+        room = console.width - 1
+        while kept > 1 and sum(widths[:kept]) + 3 * kept > room:
+            kept -= 1
+    else:
+        console = Console(width=sum(widths) + 3 * len(widths) + 1)
+    table = Table(*[escape(name) for name in names[:kept]], box=box.HEAVY_HEAD if kept else None)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in cells:
+        table.add_row(*[escape(cell) for cell in row[:kept]])
     console.print(table)
+    if kept < len(names):
+        say(f"{len(names) - kept} more columns do not fit: {', '.join(names[kept:])}; --records shows all")
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
 
 
 def shown(value: object) -> str:
     """Text of a value for a terminal: floats with six digits, control characters escaped."""
-    text = f"{value:,.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, dict)):
+        text = _as_json(value)
+    else:
+        text = f"{value:,.6g}" if isinstance(value, float) else str(value)
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,15 +102,29 @@ def data_paths() -> DataPaths:
     """The data folder: ``PERF_ASSETS_DATA``, or ``data`` in the current folder.
 
     Raises:
-        NoDataFolderError: the variable is not set and there is no such folder.
+        NoDataFolderError: there is no such folder; the message names the nearest that there is.
     """
     named = os.environ.get(DATA_VARIABLE)
     root = Path(named) if named else Path("data")
-    if not named and not root.is_dir():
-        raise NoDataFolderError(
-            f"no folder 'data' in {Path.cwd()}: go to the project's folder, or name one with {DATA_VARIABLE}"
-        )
+    if not root.is_dir():
+        where = f"{DATA_VARIABLE}={named}" if named else f"no folder 'data' in {Path.cwd()}"
+        near = _nearest(root) if named else None
+        hint = f"did you mean {near}? " if near else ""
+        cure = "'perf-assets init FOLDER' makes one"
+        if not named:
+            cure = f"go to the project's folder, or name one with {DATA_VARIABLE}"
+        raise NoDataFolderError(f"{where}{' is no folder' if named else ''}: {hint}{cure}")
     return in_folder(root)
+
+
+def _nearest(folder: Path) -> Path | None:
+    """The folder beside a mistyped one whose name is most like it."""
+    try:
+        names = [path.name for path in folder.absolute().parent.iterdir() if path.is_dir()]
+    except OSError:
+        return None
+    near = difflib.get_close_matches(folder.name, names, n=1)
+    return folder.absolute().parent / near[0] if near else None
 
 
 def in_folder(root: Path) -> DataPaths:

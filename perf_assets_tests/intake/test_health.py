@@ -274,6 +274,7 @@ def test_a_ledger_on_a_network_file_system_is_refused(data, tmp_path, monkeypatc
 def test_drops_and_work_may_lie_elsewhere(data, tmp_path, monkeypatch):
     from perf_assets.workspace.paths import data_paths
 
+    (tmp_path / "data").mkdir(exist_ok=True)
     for name in ("DATA", "DROPS", "WORK"):
         monkeypatch.setenv(f"PERF_ASSETS_{name}", str(tmp_path / name.lower()))
     paths = data_paths()
