@@ -213,6 +213,6 @@ def unit_of(frame: CausalFrame, target: str, units: dict[str, str]) -> str:
     """Unit of an effect on ``target``; ``units`` are those of the columns themselves."""
     if target in frame.logs:
         return "%"
-    if frame.kinds[target] == FLAG:
+    if frame.kinds[target] == FLAG or units.get(target) == "%":
         return "percentage points"
     return units.get(target, "")

@@ -30,8 +30,8 @@ FEWEST_OF_AN_OUTCOME = 10
 LEAST_KNOWN_SHARE = 0.5
 LONG_TAIL_SKEWNESS = 1.0
 EXACT_SHARE = 1e-4
-FEWEST_ROWS = 50
-"""Below this no search is started: half-samples of 25 rows decide nothing."""
+FEWEST_ROWS = 20
+"""Below this no search is started: half-samples of 10 rows decide nothing."""
 
 # A run with one of these ends is whole, or nothing is known against it.
 _WHOLE = ("ok", "missing", "unknown")

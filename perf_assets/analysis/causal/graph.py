@@ -25,8 +25,11 @@ from perf_assets.schema.tables import TABLES
 
 SCORE, PC = "tiered_score", "pc"
 DIRECTED, UNDIRECTED, EFFECT = "directed", "undirected", "effect"
+CATEGORY, NUMBER = "category", "number"
 PLACEBO_PERMUTATIONS = 100
 PC_PROCESSES = 2
+FEWEST_ROWS_FOR_PROCESSES = 2000
+"""On fewer rows, starting processes takes longer than the search."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -65,21 +68,28 @@ class CausalGraph:
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of ``causal_edges``: every edge of either method, then every effect."""
-        shared = {"graph": self.settings.graph, "snapshot": self.snapshot}
+        shared = {
+            "graph": self.settings.graph,
+            "snapshot": self.snapshot,
+            "tier_order": list(self.settings.tiers),
+        }
         found = []
         for edge in self.edges:
             found.append(
                 shared
+                | self._ends(edge)
                 | self._size(edge.size)
-                | {"source": edge.source, "target": edge.target, "kind": edge.kind, "method": edge.method}
+                | {"kind": edge.kind, "method": edge.method}
                 | {"frequency": edge.frequency, "confirmed": edge.confirmed}
-                | {"n": len(self.frame.rows)}
+                | {"n": len(self.frame.rows), "verdict": None}
             )
         for one in self.effects:
             found.append(
                 shared
+                | self._ends(one)
                 | self._size(one)
-                | {"source": one.source, "target": one.target, "kind": EFFECT, "method": one.method}
+                | {"kind": EFFECT, "method": one.method}
+                | {"frequency": None, "confirmed": None}
                 | {"n": one.n, "verdict": one.verdict or None}
             )
         return found
@@ -89,15 +99,27 @@ class CausalGraph:
         units = {column.name: column.unit for column in TABLES["cleaned_runs"].columns}
         return by_adjustment.unit_of(self.frame, target, units)
 
-    def _size(self, effect: Effect | None) -> dict[str, Any]:
-        if effect is None or effect.effect is None:
-            return {"contrast": effect.contrast if effect else None}
+    def _ends(self, one: Edge | Effect) -> dict[str, str]:
+        frame = self.frame
+        kind = frame.kinds[one.source]
+        if kind == SETTING:
+            kind = NUMBER if one.source in frame.numeric else CATEGORY
         return {
-            "contrast": effect.contrast,
-            "effect": effect.effect,
-            "effect_lower": effect.lower,
-            "effect_upper": effect.upper,
-            "unit": self.unit(effect.target),
+            "source": one.source,
+            "target": one.target,
+            "source_tier": frame.tier_names[frame.tiers[one.source]],
+            "target_tier": frame.tier_names[frame.tiers[one.target]],
+            "source_kind": kind,
+        }
+
+    def _size(self, effect: Effect | None) -> dict[str, Any]:
+        known = effect is not None and effect.effect is not None
+        return {
+            "contrast": effect.contrast if effect else None,
+            "effect": effect.effect if effect else None,
+            "effect_lower": effect.lower if effect else None,
+            "effect_upper": effect.upper if effect else None,
+            "unit": self.unit(effect.target) if effect and known else None,
         }
 
 
@@ -154,7 +176,7 @@ def _edges(encoded: Encoded, settings: CausalSettings, has_pc: bool, say: Progre
             encoded,
             settings.half_samples,
             settings.seed,
-            PC_PROCESSES if method == PC else 1,
+            PC_PROCESSES if method == PC and encoded.n >= FEWEST_ROWS_FOR_PROCESSES else 1,
             partial(say, f"half-samples, {method}"),
         )
     return edges_of(encoded, graphs, linked, arrows, settings.stable)

@@ -1,0 +1,155 @@
+"""The causal graph of one tool's runs: tiers as columns, arrows from left to right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+
+from perf_assets.analysis.plots.style import COLORS, empty, figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+QUERY = """
+    SELECT graph, source, target, source_tier, target_tier, tier_order, source_kind, kind, method, frequency, confirmed,
+        effect, effect_lower, effect_upper, n
+    FROM causal_edges
+    ORDER BY ALL
+"""
+"""The frame that ``causal_graph`` wants (of one graph), as SQL on the published tables."""
+
+_UP, _DOWN, _NO_SIGN = COLORS[0], COLORS[1], "#777777"
+_TITLE = "tiered_score"
+_SWEEPS = 4
+
+
+def causal_graph(edges: pd.DataFrame, title: str = "", why_empty: str = "") -> Figure:
+    """Draw the edges of the score search; columns without any edge stand there too.
+
+    Width is the frequency over half-samples, colour the sign of the effect, dashes mean not confirmed.
+
+    Args:
+        edges: rows of ``causal_edges`` of one graph; rows of effects name further columns.
+        title: above the figure.
+        why_empty: what to say where there is no row.
+    """
+    if edges.empty:
+        return empty(why_empty or "no causal graph: nothing varies in the runs, or there are too few")
+    tiers = _tiers(edges)
+    drawn = edges[(edges["method"] == _TITLE) & edges["kind"].isin(["directed", "undirected"])]
+    order = _untangled(tiers, list(zip(drawn["source"], drawn["target"], strict=True)))
+    tallest = max(len(names) for names in order)
+    fig, (ax,) = figure(width_in=3.4 * len(order) + 1.5, height_in=max(4.0, 0.85 * tallest + 1.8))
+    ax.set_axis_off()
+    at = {
+        name: (2.0 * column, (row + 0.5) * tallest / len(names) - 0.5)
+        for column, names in enumerate(order)
+        for row, name in enumerate(names)
+    }
+    for edge in drawn.itertuples():
+        _arrow(ax, at, edge)
+    for name, (x, y) in at.items():
+        ax.text(
+            x,
+            y,
+            name,
+            ha="center",
+            va="center",
+            fontsize=9,
+            zorder=3,
+            bbox={"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#444444"},
+        )
+    top = tallest - 0.4
+    for column, tier in enumerate(tiers):
+        ax.text(2.0 * column, top, tier, ha="center", va="bottom", fontsize=11, fontweight="bold")
+    ax.set_xlim(-0.8, 2.0 * (len(order) - 1) + 0.8)
+    ax.set_ylim(-0.7, top + 0.5)
+    ax.set_title(title or str(edges["graph"].iloc[0]), fontsize=12)
+    _legend(ax)
+    return fig
+
+
+def _tiers(edges: pd.DataFrame) -> dict[str, list[str]]:
+    """Tier → its columns, in tier order; columns of the same tier as they come."""
+    place: dict[str, tuple[int, str]] = {}
+    names = list(edges["tier_order"].iloc[0])
+    for end in ("source", "target"):
+        for name, tier in zip(edges[end], edges[f"{end}_tier"], strict=True):
+            place.setdefault(name, (names.index(tier), tier))
+    found: dict[str, list[str]] = {}
+    for name, (_, tier) in sorted(place.items(), key=lambda item: item[1][0]):
+        found.setdefault(tier, []).append(name)
+    return found
+
+
+def _untangled(tiers: dict[str, list[str]], pairs: list[tuple[str, str]]) -> list[list[str]]:
+    """Order each column by the mean height of its neighbours, to and fro (Sugiyama's barycentres)."""
+    order = [list(names) for names in tiers.values()]
+    neighbours: dict[str, list[str]] = {}
+    for a, b in pairs:
+        neighbours.setdefault(a, []).append(b)
+        neighbours.setdefault(b, []).append(a)
+    height = {name: (row + 0.5) / len(names) for names in order for row, name in enumerate(names)}
+    for sweep in range(_SWEEPS):
+        for names in order if sweep % 2 == 0 else order[::-1]:
+            means = {
+                name: sum(height[other] for other in near) / len(near)
+                if (near := neighbours.get(name))
+                else height[name]
+                for name in names
+            }
+            names.sort(key=lambda name: (means[name], name))
+            height |= {name: (row + 0.5) / len(names) for row, name in enumerate(names)}
+    return order
+
+
+def _arrow(ax: Axes, at: dict[str, tuple[float, float]], edge) -> None:
+    start, end = at[edge.source], at[edge.target]
+    same_tier = start[0] == end[0]
+    hops = abs(end[0] - start[0]) / 2.0
+    bend = (0.35 if start[1] < end[1] else -0.35) if same_tier else 0.06 * (hops - 1)
+    # The line begins under the box; its head must end before the other one, which is as wide as its name.
+    head_pt = 13.0 if same_tier else 2.9 * len(edge.target) + 9.0
+    ax.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>" if edge.kind == "directed" else "-",
+            connectionstyle=f"arc3,rad={bend}",
+            mutation_scale=13,
+            shrinkA=0,
+            shrinkB=head_pt,
+            linewidth=0.6 + 2.6 * edge.frequency,
+            linestyle="solid" if edge.confirmed else (0, (4, 3)),
+            color=_color(edge),
+            alpha=0.9 if edge.confirmed else 0.6,
+            zorder=1,
+        )
+    )
+
+
+def _color(edge) -> str:
+    """The sign, where there is one: not of categories, nor where the interval covers 0."""
+    if edge.source_kind == "category" or not (edge.effect_lower > 0 or edge.effect_upper < 0):
+        return _NO_SIGN
+    return _UP if edge.effect > 0 else _DOWN
+
+
+def _legend(ax: Axes) -> None:
+    lines = {
+        "more → more": {"color": _UP},
+        "more → less": {"color": _DOWN},
+        "category, or sign unknown": {"color": _NO_SIGN},
+        "confirmed": {"color": "black"},
+        "uncertain": {"color": "black", "linestyle": (0, (4, 3)), "alpha": 0.6},
+        "found in half of the halves": {"color": "black", "linewidth": 1.9},
+        "in all": {"color": "black", "linewidth": 3.2},
+    }
+    handles = [Line2D([], [], label=label, **{"linewidth": 2.2} | style) for label, style in lines.items()]
+    ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, fontsize=8, frameon=False
+    )
