@@ -24,7 +24,7 @@ GRAPHS = 20
 def encoded_of(study: Study):
     """The study as the searches see it."""
     tiers = {tier: tuple(columns) for tier, columns in study.tiers.items()}
-    return encode(build(study.rows.assign(status="ok"), CausalSettings("made_up", tiers=tiers)))
+    return encode(build(study.rows.assign(status="ok"), CausalSettings(tool="made_up", tiers=tiers)))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from perf_assets.cli import intake, measuring, operating, predicting, query
+from perf_assets.cli import causal, intake, measuring, operating, predicting, query
 from perf_assets.workspace.paths import NoDataFolderError
 from perf_assets.workspace.settings import SettingError
 
@@ -28,6 +28,7 @@ for command in (
     predicting.fit,
     predicting.predict,
     predicting.plan,
+    causal.causal,
 ):
     cli.add_command(command)
 

@@ -59,6 +59,8 @@ class CausalGraph:
     why_empty: str = ""
     """Why nothing was searched; empty where it was."""
     snapshot: str = ""
+    condition: str = ""
+    """SQL that chose the runs besides the settings, as the user wrote it."""
     has_pc: bool = True
 
     @property
@@ -71,7 +73,8 @@ class CausalGraph:
         shared = {
             "graph": self.settings.graph,
             "snapshot": self.snapshot,
-            "tier_order": list(self.settings.tiers),
+            "settings": self.settings.model_dump_json(),
+            "condition": self.condition or None,
         }
         found = []
         for edge in self.edges:
@@ -154,7 +157,7 @@ def find(runs: pd.DataFrame, settings: CausalSettings, progress: Progress | None
 def _snapshot(runs: pd.DataFrame, settings: CausalSettings) -> str:
     """Hash of the runs' ids and of the settings, 16 hex digits, whatever the runs' order."""
     ids = sorted(map(str, runs["run_id"])) if "run_id" in runs else [str(len(runs))]
-    return hashlib.sha256("\n".join([repr(settings), *ids]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join([settings.model_dump_json(), *ids]).encode()).hexdigest()[:16]
 
 
 def searches(settings: CausalSettings, has_pc: bool = True) -> dict[str, Callable[[Encoded], np.ndarray]]:

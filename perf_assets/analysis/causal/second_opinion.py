@@ -23,7 +23,14 @@ LEAST_PROPENSITY = 0.02
 FEWEST_PAIRS = 8
 _NORMAL_95 = 1.96
 _MOST_ROWS = 10_000
-_BOOSTING = {"max_iter": 40, "min_samples_leaf": 10, "early_stopping": False, "random_state": 0}
+_BOOSTING = {
+    "max_iter": 50,
+    "learning_rate": 0.2,
+    "max_leaf_nodes": 8,
+    "min_samples_leaf": 10,
+    "early_stopping": False,
+    "random_state": 0,
+}
 
 
 def double_ml(frame: CausalFrame, target: str, compared: Comparison, seed: int) -> Effect:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from perf_assets.schema.tables import TABLES
+from perf_assets.workspace.validation import StrictModel, read_toml, validated
 
 CONFIGURATION = "configuration"
 """Name of the first tier: what was set from outside. Nothing in the graph causes these columns."""
@@ -43,41 +44,56 @@ DEFAULT_TIERS: dict[str, tuple[str, ...]] = {
 MOST_COLUMNS_OF_A_TIER = 10
 """Every order of a tier's columns is weighed (by dynamic programming), so a tier's work doubles with each column."""
 
+EXAMPLE = "docs/causal.toml"
 
-class SettingsError(ValueError):
-    """A configuration of a causal graph that cannot be used; the message says what to change."""
+RANDOMISED_TOOLS = ("perf_assets",)
+"""Tools that deal their settings out in random order: our own sweeps."""
 
 
-@dataclass(frozen=True)
-class CausalSettings:
+class CausalSettings(StrictModel):
     """One graph: which runs, which columns, and how to search.
 
     ``floor`` and ``cause_level`` were chosen once, on random graphs that no reported figure uses
     (``benchmarks/causal_choose.py``).
     """
 
-    tool: str
-    name: str = ""
-    """Name of the graph; the tool's, where it is empty."""
-    tiers: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_TIERS))
-    filters: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Column → the values that a run may have there."""
-    randomised: bool = False
-    """The settings were assigned at random or as a full grid in random order, as our own sweeps do."""
-    floor: float = 0.05
-    """Least drop of a column's log residual variance that a cause must bring in the score search."""
-    cause_level: float = 0.001
-    """Significance level that a cause must pass in the score search."""
-    level: float = 0.01
-    """Significance level of PC's tests."""
-    bins: int = 5
-    """Quantile bins of a quantity in PC's tests."""
-    half_samples: int = 100
-    """Random halves of the rows on which both searches are repeated."""
-    stable: float = 0.9
-    """Share of the half-samples in which both searches must find an edge that is called confirmed."""
-    bootstraps: int = 200
+    tool: str = Field(description="a value of cleaned_runs.tool")
+    name: str = Field(
+        default="", pattern=r"^[A-Za-z0-9_-]{0,60}$", description="the tool's, where it is empty"
+    )
+    tiers: dict[str, tuple[str, ...]] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
+    filters: dict[str, tuple[str | float | bool, ...]] = Field(
+        default_factory=dict, description="column → the values that a run may have there"
+    )
+    randomised: bool = Field(
+        default=False, description="the settings were dealt out at random, or all combined"
+    )
+    floor: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="least drop of a quantity's log residual variance, or share of a flag's deviance, per cause",
+    )
+    cause_level: float = Field(default=0.001, gt=0, lt=1, description="significance level of a cause")
+    level: float = Field(default=0.01, gt=0, lt=1, description="significance level of PC's tests")
+    bins: int = Field(default=5, ge=2, le=20, description="quantile bins of a quantity in PC's tests")
+    half_samples: int = Field(
+        default=100, ge=2, le=10_000, description="random halves to repeat both searches on"
+    )
+    stable: float = Field(default=0.9, ge=0.5, le=1, description="share of the halves that confirms an edge")
+    bootstraps: int = Field(default=200, ge=20, le=10_000)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("a column stands in two tiers: name each once")
+        if next(iter(self.tiers), None) != CONFIGURATION:
+            raise ValueError(f"the first tier must be called {CONFIGURATION!r}: what was set from outside")
+        for tier, columns in self.tiers.items():
+            if tier != CONFIGURATION and len(columns) > MOST_COLUMNS_OF_A_TIER:
+                raise ValueError(f"tier {tier} has more than {MOST_COLUMNS_OF_A_TIER} columns: split it")
+        return self
 
     @property
     def graph(self) -> str:
@@ -90,75 +106,31 @@ class CausalSettings:
         return [column for columns in self.tiers.values() for column in columns]
 
 
-def check(settings: CausalSettings) -> CausalSettings:
-    """The same settings, if every name is known and every number makes sense.
+class _File(StrictModel):
+    graph: tuple[CausalSettings, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = TABLES["cleaned_runs"].column_names
+        names = [settings.graph for settings in self.graph]
+        if len(set(names)) < len(names):
+            raise ValueError("two graphs have the same name: give each a name of its own")
+        for settings in self.graph:
+            unknown = {*settings.columns} - {*known, *FLAGS} | {*settings.filters} - {*known}
+            if unknown:
+                raise ValueError(f"cleaned_runs has no column {sorted(unknown)[0]!r}: see docs/tables.md")
+        return self
+
+
+def read_settings(path: Path) -> list[CausalSettings]:
+    """Read the graphs of a TOML file: a ``[[graph]]`` table each, with the fields of :class:`CausalSettings`.
 
     Raises:
-        SettingsError: they do not; the message names the entry.
+        InvalidInputError: the file or an entry cannot be used.
     """
-    known = {*TABLES["cleaned_runs"].column_names, *FLAGS}
-    for column in [*settings.columns, *settings.filters]:
-        if column not in known or (column in FLAGS and column in settings.filters):
-            raise SettingsError(f"cleaned_runs has no column {column!r}: see docs/tables.md")
-    if len(set(settings.columns)) < len(settings.columns):
-        raise SettingsError("a column stands in two tiers: name each once")
-    if next(iter(settings.tiers), None) != CONFIGURATION:
-        raise SettingsError(f"the first tier must be called {CONFIGURATION!r}: what was set from outside")
-    for tier, columns in settings.tiers.items():
-        if tier != CONFIGURATION and len(columns) > MOST_COLUMNS_OF_A_TIER:
-            raise SettingsError(
-                f"tier {tier} has {len(columns)} columns: split it, {MOST_COLUMNS_OF_A_TIER} are the most"
-            )
-    ranges = {
-        "floor": (0, 1),
-        "level": (0, 1),
-        "cause_level": (0, 1),
-        "stable": (0.5, 1),
-        "bins": (2, 20),
-        "half_samples": (2, 10_000),
-    }
-    for name, (least, most) in ranges.items():
-        if not least <= getattr(settings, name) <= most:
-            raise SettingsError(
-                f"{name} is {getattr(settings, name)}: it must lie between {least} and {most}"
-            )
-    return settings
+    return list(validated(_File, read_toml(path, EXAMPLE), str(path)).graph)
 
 
-def read(path: Path) -> list[CausalSettings]:
-    """Read the graphs of a TOML file: one ``[[graph]]`` table each, with the fields of :class:`CausalSettings`.
-
-    Raises:
-        SettingsError: the file or an entry cannot be used.
-    """
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("graph", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from None
-    if not isinstance(entries, list) or not entries:
-        raise SettingsError(f"{path} has no [[graph]] table")
-    return [_graph(path, entry) for entry in entries]
-
-
-def _graph(path: Path, entry: dict[str, Any]) -> CausalSettings:
-    unknown = set(entry) - {one.name for one in fields(CausalSettings)}
-    if unknown:
-        raise SettingsError(f"{path}: a graph has no setting {', '.join(sorted(unknown))}")
-    if not isinstance(entry.get("tool"), str):
-        raise SettingsError(f'{path}: each [[graph]] needs tool = "...", a value of cleaned_runs.tool')
-    try:
-        tiers = {tier: tuple(columns) for tier, columns in entry.get("tiers", DEFAULT_TIERS).items()}
-        filters = {
-            column: tuple(values) if isinstance(values, list) else (values,)
-            for column, values in entry.get("filters", {}).items()
-        }
-        return check(CausalSettings(**entry | {"tiers": tiers, "filters": filters}))
-    except (AttributeError, TypeError) as error:
-        raise SettingsError(
-            f"{path}: a graph's tiers, filters or numbers are of the wrong kind: {error}"
-        ) from None
-
-
-def for_tool(tool: str) -> CausalSettings:
-    """The graph of a tool's runs without any configuration. Our own sweeps assign settings in random order."""
-    return replace(CausalSettings(tool), randomised=tool == "perf_assets")
+def of_tool(tool: str) -> CausalSettings:
+    """The graph of a tool's runs without any configuration."""
+    return CausalSettings(tool=tool, randomised=tool in RANDOMISED_TOOLS)

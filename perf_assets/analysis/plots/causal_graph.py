@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUERY = """
-    SELECT graph, source, target, source_tier, target_tier, tier_order, source_kind, kind, method, frequency, confirmed,
-        effect, effect_lower, effect_upper, n
+    SELECT graph, source, target, source_tier, target_tier, source_kind, kind, method, frequency, confirmed, effect,
+        effect_lower, effect_upper, n, settings
     FROM causal_edges
     ORDER BY ALL
 """
@@ -25,6 +27,12 @@ QUERY = """
 _UP, _DOWN, _NO_SIGN = COLORS[0], COLORS[1], "#777777"
 _TITLE = "tiered_score"
 _SWEEPS = 4
+_BENDS = (0.0, 0.06, -0.06, 0.12, -0.12, 0.18, -0.18, 0.25, -0.25)
+_CURVE_STEPS = 40
+# A tier is 2 units wide. Sizes on paper, and how far a line must stay from a box: half its width in units, and rows.
+_UNIT_IN, _ROW_IN = 1.7, 0.85
+_BOX_HALF, _CLEAR = 0.45, 0.3
+_SHORT_IN = 1e-3
 
 
 def causal_graph(edges: pd.DataFrame, title: str = "", why_empty: str = "") -> Figure:
@@ -43,7 +51,7 @@ def causal_graph(edges: pd.DataFrame, title: str = "", why_empty: str = "") -> F
     drawn = edges[(edges["method"] == _TITLE) & edges["kind"].isin(["directed", "undirected"])]
     order = _untangled(tiers, list(zip(drawn["source"], drawn["target"], strict=True)))
     tallest = max(len(names) for names in order)
-    fig, (ax,) = figure(width_in=3.4 * len(order) + 1.5, height_in=max(4.0, 0.85 * tallest + 1.8))
+    fig, (ax,) = figure(width_in=2.0 * _UNIT_IN * len(order), height_in=max(4.0, _ROW_IN * tallest + 1.8))
     ax.set_axis_off()
     at = {
         name: (2.0 * column, (row + 0.5) * tallest / len(names) - 0.5)
@@ -76,7 +84,7 @@ def causal_graph(edges: pd.DataFrame, title: str = "", why_empty: str = "") -> F
 def _tiers(edges: pd.DataFrame) -> dict[str, list[str]]:
     """Tier → its columns, in tier order; columns of the same tier as they come."""
     place: dict[str, tuple[int, str]] = {}
-    names = list(edges["tier_order"].iloc[0])
+    names = list(json.loads(edges["settings"].iloc[0])["tiers"])
     for end in ("source", "target"):
         for name, tier in zip(edges[end], edges[f"{end}_tier"], strict=True):
             place.setdefault(name, (names.index(tier), tier))
@@ -110,10 +118,14 @@ def _untangled(tiers: dict[str, list[str]], pairs: list[tuple[str, str]]) -> lis
 def _arrow(ax: Axes, at: dict[str, tuple[float, float]], edge) -> None:
     start, end = at[edge.source], at[edge.target]
     same_tier = start[0] == end[0]
-    hops = abs(end[0] - start[0]) / 2.0
-    bend = (0.35 if start[1] < end[1] else -0.35) if same_tier else 0.06 * (hops - 1)
-    # The line begins under the box; its head must end before the other one, which is as wide as its name.
-    head_pt = 13.0 if same_tier else 2.9 * len(edge.target) + 9.0
+    bend = (0.35 if start[1] < end[1] else -0.35) if same_tier else _free_bend(at, start, end)
+    # The line begins under one box; its head must end before the other, which is as wide as its name.
+    across, along = abs(end[0] - start[0]) * _UNIT_IN, abs(end[1] - start[1]) * _ROW_IN
+    length = math.hypot(across, along)
+    head_pt = min(
+        (2.9 * len(edge.target) + 9.0) * length / max(across, _SHORT_IN),
+        14.0 * length / max(along, _SHORT_IN),
+    )
     ax.add_patch(
         FancyArrowPatch(
             start,
@@ -130,6 +142,37 @@ def _arrow(ax: Axes, at: dict[str, tuple[float, float]], edge) -> None:
             zorder=1,
         )
     )
+
+
+def _free_bend(
+    at: dict[str, tuple[float, float]], start: tuple[float, float], end: tuple[float, float]
+) -> float:
+    """The smallest bend whose line keeps clear of the boxes between its ends; else the one that keeps off most."""
+
+    def clearance(bend: float) -> float:
+        """Least height in rows between the line and a box of a tier in between."""
+        (x0, y0), (x1, y1) = start, end
+        # In inches, as matplotlib bends: the middle control point lies off the chord by bend times its length.
+        middle_x = (x0 + x1) / 2 + bend * (y1 - y0) * _ROW_IN / _UNIT_IN
+        middle_y = (y0 + y1) / 2 - bend * (x1 - x0) * _UNIT_IN / _ROW_IN
+        points = [
+            (
+                (1 - t) ** 2 * x0 + 2 * t * (1 - t) * middle_x + t**2 * x1,
+                (1 - t) ** 2 * y0 + 2 * t * (1 - t) * middle_y + t**2 * y1,
+            )
+            for t in (step / _CURVE_STEPS for step in range(_CURVE_STEPS + 1))
+        ]
+        return min(
+            (
+                abs(y - box_y)
+                for x, y in points
+                for box_x, box_y in at.values()
+                if x0 < box_x < x1 and abs(x - box_x) < _BOX_HALF
+            ),
+            default=_CLEAR,
+        )
+
+    return max(_BENDS, key=lambda bend: min(clearance(bend), _CLEAR))
 
 
 def _color(edge) -> str:
