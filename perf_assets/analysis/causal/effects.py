@@ -128,8 +128,9 @@ def placebo(frame: CausalFrame, target: str, compared: Comparison, permutations:
             for _ in range(permutations)
         ]
     )
-    found = _with_interval(empty, frame, float(draws.mean()), draws)
-    return replace(found, verdict="covers 0" if found.lower <= 0 <= found.upper else "does not cover 0")
+    lower, upper = np.percentile(draws, INTERVAL)
+    word = "covers 0" if lower <= 0 <= upper else "does not cover 0"
+    return replace(_with_interval(empty, frame, float(draws.mean()), draws), verdict=word)
 
 
 def standardised(design: np.ndarray, y: np.ndarray, treated: np.ndarray, weights: np.ndarray) -> float:

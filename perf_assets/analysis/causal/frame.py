@@ -114,7 +114,7 @@ def build(runs: pd.DataFrame, settings: CausalSettings) -> CausalFrame:
     logs = frozenset(name for name in columns if kinds[name] == QUANTITY and _has_long_tail(columns[name]))
     _set_aside_exact(columns, kinds, tiers, aside)
     for name in logs & columns.keys():
-        columns[name] = np.log(columns[name])
+        columns[name] = columns[name].map(np.log, na_action="ignore")
     return CausalFrame(
         pd.DataFrame(columns, index=runs.index),
         {name: kinds[name] for name in columns},
@@ -227,7 +227,8 @@ def _set_aside_exact(
     settings = [pd.get_dummies(columns[name], dtype=float) for name in columns if kinds[name] == SETTING]
     quantities = [name for name in columns if kinds[name] == QUANTITY]
     scaled = {
-        name: np.log(columns[name]) if columns[name].min() > 0 else columns[name] for name in quantities
+        name: columns[name].map(np.log, na_action="ignore") if columns[name].min() > 0 else columns[name]
+        for name in quantities
     }
     for name in quantities:
         peers = [
@@ -237,7 +238,7 @@ def _set_aside_exact(
         ]
         if not peers:
             continue
-        table = pd.concat([*settings, *(scaled[other] for other in peers)], axis=1)
+        table = pd.concat([*settings, *(scaled[other].to_frame() for other in peers)], axis=1)
         used = table.notna().all(axis=1) & scaled[name].notna()
         design, target = table[used].to_numpy(), scaled[name][used].to_numpy()
         without = design[:, : design.shape[1] - len(peers)]

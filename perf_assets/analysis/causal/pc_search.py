@@ -88,22 +88,19 @@ def _known_rows_test() -> str:
             super().__init__(data)
             self.method = "gsq"
             self._missing = {int(i) for i in np.flatnonzero((data < 0).any(axis=0))}
-            self._tests: dict[frozenset[int], tuple[Chisq_or_Gsq, np.ndarray]] = {}
+            self._tests: dict[frozenset[int], tuple[Chisq_or_Gsq | None, np.ndarray]] = {}
 
-        def __call__(self, x: int, y: int, given: tuple[int, ...] | None = None) -> float:
-            columns = {int(x), int(y), *(int(i) for i in given or ())}
-            pattern = frozenset(columns & self._missing)
+        def __call__(self, X: int, Y: int, condition_set: tuple[int, ...] | None = None) -> float:  # noqa: N803
+            pattern = frozenset({int(X), int(Y), *map(int, condition_set or ())} & self._missing)
             if pattern not in self._tests:
                 rows = self.data[(self.data[:, sorted(pattern)] >= 0).all(axis=1)]
                 varies = np.array([len(np.unique(column)) > 1 for column in rows.T], dtype=bool)
                 # Columns outside the pattern may still hold -1, a bin of its own that no test here looks at.
-                self._tests[pattern] = (
-                    (Chisq_or_Gsq(rows, method_name="gsq"), varies) if len(rows) else (None, varies)
-                )
+                self._tests[pattern] = Chisq_or_Gsq(rows, method_name="gsq") if len(rows) else None, varies
             test, varies = self._tests[pattern]
-            if test is None or not (varies[int(x)] and varies[int(y)]):
+            if test is None or not (varies[int(X)] and varies[int(Y)]):
                 return 0.0
-            return float(test(x, y, given))
+            return float(test(X, Y, condition_set))
 
     register_ci_test("gsq_known_rows", KnownRows)
     return "gsq_known_rows"

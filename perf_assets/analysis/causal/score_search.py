@@ -38,7 +38,7 @@ def score_search(encoded: Encoded, floor: float, level: float) -> np.ndarray:
     p = len(encoded.names)
     edges = np.zeros((p, p), dtype=bool)
     tables: dict[bytes, _Rows] = {}
-    explained = {}
+    explained: dict[int, _Explained] = {}
     for j in range(p):
         if encoded.effects[j] is not None:
             key = np.packbits(encoded.used[j]).tobytes()
@@ -47,7 +47,7 @@ def score_search(encoded: Encoded, floor: float, level: float) -> np.ndarray:
             kind = _ExplainedFlag if encoded.causes[j].shape[1] == 1 else _ExplainedQuantity
             explained[j] = kind(tables[key], j, floor, level)
     for tier in range(1, int(encoded.tiers.max(initial=0)) + 1):
-        for j, causes in _best_order(encoded, explained, np.flatnonzero(encoded.tiers == tier)):
+        for j, causes in _best_order(encoded, explained, [j for j in explained if encoded.tiers[j] == tier]):
             edges[list(causes), j] = True
     return oriented(edges, encoded.tiers)
 
@@ -172,7 +172,7 @@ def _log_determinant(matrix: np.ndarray, at: np.ndarray) -> float:
 
 
 def _best_order(
-    encoded: Encoded, explained: dict[int, _Explained], nodes: np.ndarray
+    encoded: Encoded, explained: dict[int, _Explained], nodes: list[int]
 ) -> list[tuple[int, frozenset[int]]]:
     """The columns of a tier with their causes, in the order whose scores sum to the most."""
     k = len(nodes)
@@ -193,8 +193,8 @@ def _best_order(
                     found = wider
                     break
         if found is None:
-            usable = {int(nodes[other]) for other in range(k) if before >> other & 1}
-            node = int(nodes[i])
+            usable = {nodes[other] for other in range(k) if before >> other & 1}
+            node = nodes[i]
             candidates = [
                 c for c in encoded.tried[node] if encoded.tiers[c] < encoded.tiers[node] or c in usable
             ]
@@ -213,5 +213,5 @@ def _best_order(
     while members:
         last = best[members][1]
         members ^= 1 << last
-        order.append((int(nodes[last]), best_causes(last, members)[1]))
+        order.append((nodes[last], best_causes(last, members)[1]))
     return order[::-1]

@@ -118,7 +118,7 @@ class _File(StrictModel):
         for settings in self.graph:
             unknown = {*settings.columns} - {*known, *FLAGS} | {*settings.filters} - {*known}
             if unknown:
-                raise ValueError(f"cleaned_runs has no column {sorted(unknown)[0]!r}: see docs/tables.md")
+                raise ValueError(f"cleaned_runs has no column {min(unknown)!r}: see docs/tables.md")
         return self
 
 

@@ -135,7 +135,7 @@ def _arrow(ax: Axes, at: dict[str, tuple[float, float]], edge) -> None:
             mutation_scale=13,
             shrinkA=0,
             shrinkB=head_pt,
-            linewidth=0.6 + 2.6 * edge.frequency,
+            linewidth=_width(edge.frequency),
             linestyle="solid" if edge.confirmed else (0, (4, 3)),
             color=_color(edge),
             alpha=0.9 if edge.confirmed else 0.6,
@@ -182,17 +182,22 @@ def _color(edge) -> str:
     return _UP if edge.effect > 0 else _DOWN
 
 
+def _width(frequency: float) -> float:
+    """Width of a line in points."""
+    return 0.6 + 2.6 * frequency
+
+
 def _legend(ax: Axes) -> None:
-    lines = {
-        "more → more": {"color": _UP},
-        "more → less": {"color": _DOWN},
-        "category, or sign unknown": {"color": _NO_SIGN},
-        "confirmed": {"color": "black"},
-        "uncertain": {"color": "black", "linestyle": (0, (4, 3)), "alpha": 0.6},
-        "found in half of the halves": {"color": "black", "linewidth": 1.9},
-        "in all": {"color": "black", "linewidth": 3.2},
-    }
-    handles = [Line2D([], [], label=label, **{"linewidth": 2.2} | style) for label, style in lines.items()]
+    dashed = (0, (4, 3))
+    handles = [
+        Line2D([], [], label="more → more", color=_UP, linewidth=2.2),
+        Line2D([], [], label="more → less", color=_DOWN, linewidth=2.2),
+        Line2D([], [], label="category, or sign unknown", color=_NO_SIGN, linewidth=2.2),
+        Line2D([], [], label="confirmed", color="black", linewidth=2.2),
+        Line2D([], [], label="uncertain", color="black", linewidth=2.2, linestyle=dashed, alpha=0.6),
+        Line2D([], [], label="found in half of the halves", color="black", linewidth=_width(0.5)),
+        Line2D([], [], label="found in all", color="black", linewidth=_width(1.0)),
+    ]
     ax.legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, fontsize=8, frameon=False
     )

@@ -1,6 +1,7 @@
 """The causal graph: what drives time, memory and outcomes of the published runs."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -48,7 +49,7 @@ def causal_graph(
     found = pipeline.publish_graphs(
         paths, read_settings(Path(config.file)) if config.file else (), progress=say
     )
-    metadata: dict[str, object] = {"dagster/row_count": sum(len(graph.rows()) for graph in found)}
+    metadata: dict[str, Any] = {"dagster/row_count": sum(len(graph.rows()) for graph in found)}
     for graph in found:
         name = graph.settings.graph
         drawn = pipeline.shown(graph.rows())
