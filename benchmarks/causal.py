@@ -162,9 +162,10 @@ def notebook(study: Study) -> np.ndarray:
     """causal-learn's PC as the study's notebook calls it: categories as codes, Fisher-Z, level 0.05, no tiers."""
     from causallearn.search.ConstraintBased.PC import pc
 
-    data = np.column_stack(
-        [pd.factorize(study.rows[name], sort=True)[0] if study.rows[name].dtype == object else study.rows[name] for name in study.rows]
-    ).astype(float)  # fmt: skip
+    codes = study.rows.apply(
+        lambda column: column if column.dtype.kind == "f" else pd.factorize(column, sort=True)[0]
+    )
+    data = codes.to_numpy(dtype=float)
     ends = pc(data, 0.05, "fisherz", show_progress=False).G.graph
     arrow = (ends.T == 1) & (ends == -1)
     linked = (ends != 0) & (ends.T != 0)
