@@ -249,7 +249,7 @@ def training_cluster(seed: int, n: int) -> Study:
         np.log2(ranks * batch / 64), 0
     )
     t.add("outcome", "dice_pct", dice + rng.normal(0, 2, n), ("model", "ranks", "batch"))
-    t.add("outcome", "ran_out", (memory > 16000 * _noise(rng, n, 0.3)).astype(float), ("memory_mib",))
+    t.add("outcome", "ran_out", (memory > 4000 * _noise(rng, n, 0.3)).astype(float), ("memory_mib",))
     return t.study("training cluster")
 
 
@@ -303,7 +303,82 @@ def service_load(seed: int, n: int) -> Study:
     return t.study("service load")
 
 
-SIMULATIONS = (inference_sweep, training_cluster, service_load)
+def language_serving(seed: int, n: int) -> Study:
+    """A language model behind a batching server: prefill bound by compute, decoding by bandwidth, a cache that fills."""
+    rng = np.random.default_rng([5505, seed])
+    t = _Truth()
+    card = t.add("configuration", "card", _skewed_choice(rng, ["a10", "a100", "h100"], n))
+    model = t.add("configuration", "model", _skewed_choice(rng, ["1b", "7b", "13b"], n, card))
+    prompt = t.add(
+        "configuration", "prompt", _skewed_choice(rng, [128, 512, 2048, 8192], n, model).astype(float)
+    )
+    t.add("configuration", "tokenizer", _skewed_choice(rng, ["fast", "slow"], n))
+    users = t.add("configuration", "users", _skewed_choice(rng, [1, 4, 16, 64], n, card).astype(float))
+    bits = t.add("configuration", "bits", _skewed_choice(rng, [4, 8, 16], n, model).astype(float))
+    billions = _levels(model, {"1b": 1.1, "7b": 6.9, "13b": 13.0})
+    weights = t.add(
+        "resources", "weights_gib", (billions * bits / 8 + 0.3) * _noise(rng, n, 0.04), ("model", "bits")
+    )
+    cache = users * prompt * _levels(model, {"1b": 0.03, "7b": 0.5, "13b": 0.8}) / 1024
+    cache = t.add("resources", "cache_gib", cache * _noise(rng, n, 0.12), ("users", "prompt", "model"))
+    speed = _levels(card, {"a10": 70, "a100": 250, "h100": 700})
+    first = billions * prompt / speed / 20 * np.maximum(1.0, users / 16) + 0.02
+    first = t.add(
+        "performance", "first_token_s", first * _noise(rng, n, 0.12), ("model", "prompt", "card", "users")
+    )
+    band = _levels(card, {"a10": 500, "a100": 1500, "h100": 2800})
+    gap = (weights + 0.6 * cache) / band * 1000 + 3.0
+    gap = t.add("performance", "gap_ms", gap * _noise(rng, n, 0.08), ("weights_gib", "cache_gib", "card"))
+    rate = users / gap * 1000 * _noise(rng, n, 0.06)
+    rate = t.add("performance", "tokens_per_s", rate, ("users", "gap_ms"))
+    watts = _levels(card, {"a10": 150, "a100": 300, "h100": 500}) * (0.35 + 0.65 * np.tanh(rate / 600))
+    t.add("performance", "power_w", watts * _noise(rng, n, 0.06), ("card", "tokens_per_s"))
+    t.add("outcome", "impatient", (first > 1.0 * _noise(rng, n, 0.4)).astype(float), ("first_token_s",))
+    room = _levels(card, {"a10": 20, "a100": 38, "h100": 75})
+    t.add(
+        "outcome",
+        "ran_out",
+        (weights + cache > room * _noise(rng, n, 0.2)).astype(float),
+        ("weights_gib", "cache_gib", "card"),
+    )
+    return t.study("language serving")
+
+
+def edge_training(seed: int, n: int) -> Study:
+    """Training on small boards: unified memory, throttling above a temperature, a slow card for storage."""
+    rng = np.random.default_rng([5506, seed])
+    t = _Truth()
+    board = t.add("configuration", "board", _skewed_choice(rng, ["nano", "tx2", "orin"], n))
+    net = t.add("configuration", "net", _skewed_choice(rng, ["mnas", "squeeze", "res18", "res50"], n))
+    pruned = t.add("configuration", "pruned", _skewed_choice(rng, [0, 30, 50, 70, 90], n, net).astype(float))
+    batch = t.add("configuration", "batch", _skewed_choice(rng, [2, 8, 32, 128], n, board).astype(float))
+    cooling = t.add("configuration", "cooling", _skewed_choice(rng, ["fan", "none"], n, board))
+    t.add("configuration", "seed_group", _skewed_choice(rng, ["a", "b", "c"], n))
+    kept = 1 - pruned / 100
+    macs = (
+        _levels(net, {"mnas": 0.33, "squeeze": 0.35, "res18": 1.8, "res50": 4.1})
+        * kept**1.4
+        * _noise(rng, n, 0.06)
+    )
+    macs = t.add("resources", "macs_g", macs, ("net", "pruned"))
+    memory = _levels(net, {"mnas": 22, "squeeze": 14, "res18": 12, "res50": 60}) * batch * kept**0.7 + 300
+    memory = t.add("resources", "memory_mib", memory * _noise(rng, n, 0.07), ("net", "batch", "pruned"))
+    compute = 6 * macs * batch / _levels(board, {"nano": 0.4, "tx2": 0.9, "orin": 3.5})
+    step = (compute + 0.02 * memory / _levels(board, {"nano": 1, "tx2": 2, "orin": 6}) + 15) * _noise(
+        rng, n, 0.1
+    )
+    step = t.add("performance", "step_ms", step, ("macs_g", "batch", "board", "memory_mib"))
+    watts = _levels(board, {"nano": 6, "tx2": 11, "orin": 28}) * (0.4 + 0.6 * step / (step + 60))
+    watts = t.add("performance", "power_w", watts * _noise(rng, n, 0.06), ("board", "step_ms"))
+    heat = 35 + watts * np.where(cooling == "fan", 0.9, 2.2) + rng.normal(0, 2.5, n)
+    heat = t.add("performance", "heat_c", heat, ("power_w", "cooling"))
+    t.add("outcome", "throttled", (heat > 60 + rng.normal(0, 4, n)).astype(float), ("heat_c",))
+    accuracy = _levels(net, {"mnas": 73, "squeeze": 58, "res18": 69, "res50": 76}) - 25 * (pruned / 100) ** 3
+    t.add("outcome", "accuracy_pct", accuracy + rng.normal(0, 1.5, n), ("net", "pruned"))
+    return t.study("edge training")
+
+
+SIMULATIONS = (inference_sweep, training_cluster, service_load, language_serving, edge_training)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from perf_assets.store.database import open_readonly
+from perf_assets.store.database import open_readonly, rows_where
 from perf_assets.store.publish import publish_computed
 from perf_assets.workspace.paths import DataPaths
 
@@ -41,16 +41,8 @@ def read_runs(paths: DataPaths, settings: CausalSettings, condition: str = "") -
         NoDatabaseError: nothing was published yet.
         ValueError: DuckDB cannot evaluate the condition; the message is its own.
     """
-    import duckdb
-
     with open_readonly(paths.database) as connection:
-        rows = connection.execute("SELECT * FROM cleaned_runs WHERE tool = ?", [settings.tool])
-        if condition:
-            try:
-                rows = connection.table("cleaned_runs").filter(condition)
-            except duckdb.Error as error:
-                raise ValueError(f"--where {condition!r}: {error}") from None
-        runs = rows.df()
+        runs = rows_where(connection, "cleaned_runs", condition or "true").df()
     runs = runs[runs["tool"] == settings.tool]
     for column, values in settings.filters.items():
         runs = runs[runs[column].isin(values)]

@@ -3,11 +3,16 @@
 The score of a quantity given causes is the Gaussian log-likelihood of a linear fit with bends; of a flag it is that of
 a logistic fit. Each cause has a price: the likelihood-ratio test at ``level`` for as many coefficients as it has, so
 that wide categories pay for no more than chance, and a floor, so that more rows do not mean more edges: it must
-lower a quantity's log residual variance by ``floor``, or a flag's deviance by that share. Within a tier the best order is found exactly, by dynamic programming
-over subsets (Silander and Myllymäki 2006). Other searches and their repetition do not belong here.
+lower a quantity's log residual variance by ``floor``, or a flag's deviance by that share. Causes that are not needed
+once the others may act together (a slope that differs by device) are dropped. Within a tier the best order is found
+exactly, by dynamic programming over subsets (Silander and Myllymäki 2006). Other searches and their repetition do
+not belong here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 from scipy.stats import chi2
@@ -16,12 +21,14 @@ from perf_assets.analysis.causal.encoding import Encoded
 from perf_assets.analysis.causal.orientation import oriented
 
 _RIDGE = 1e-6
+_TINY = 1e-9
 _GAIN = 1e-9
 # Of the logistic fit: a weak prior that keeps coefficients finite where causes decide the outcome completely.
 _PRIOR = 0.1
 _MOST_STEPS = 12
 _CLOSE = 1e-2
 _FAR = 30.0
+_FITS_A_STEP = 3
 
 
 def score_search(encoded: Encoded, floor: float, level: float) -> np.ndarray:
@@ -58,11 +65,13 @@ class _Rows:
     def __init__(self, encoded: Encoded, used: np.ndarray) -> None:
         rows = np.flatnonzero(used)
         self.n = len(rows)
-        self.cause, parts = [], []
+        self.cause, self.slope, parts = [], [], []
         start = 0
-        for block in encoded.causes:
+        for j, block in enumerate(encoded.causes):
             parts.append(block[rows])
             self.cause.append(np.arange(start, start + block.shape[1]))
+            # What acts together with other causes: all levels of a setting, but a quantity as a straight line.
+            self.slope.append(self.cause[-1] if encoded.effects[j] is None else self.cause[-1][:1])
             start += block.shape[1]
         self.effect = {}
         for j, effect in enumerate(encoded.effects):
@@ -87,6 +96,7 @@ class _Explained:
         self._rows = rows
         self._effect = rows.effect[column]
         self._scores: dict[frozenset[int], float] = {}
+        self._level = level
         least = floor * self._floor_unit()
         self._prices = [chi2.isf(level, len(columns)) / 2 + least for columns in rows.cause]
 
@@ -98,10 +108,20 @@ class _Explained:
         """Of the best fit with these columns of the table, up to a constant."""
         raise NotImplementedError
 
+    def _linear(self, columns: np.ndarray) -> float:
+        """Log-likelihood of a linear fit: all that it takes is the correlations."""
+        correlations = self._rows.correlations
+        with_effect = np.append(columns, self._effect)
+        residual = _log_determinant(correlations, with_effect) - _log_determinant(correlations, columns)
+        return -self._rows.n / 2 * residual
+
+    def _columns(self, causes: frozenset[int]) -> np.ndarray:
+        return np.concatenate([np.empty(0, int), *(self._rows.cause[i] for i in sorted(causes))])
+
     def score(self, causes: frozenset[int]) -> float:
         if causes not in self._scores:
-            columns = np.concatenate([np.empty(0, int), *(self._rows.cause[i] for i in sorted(causes))])
-            self._scores[causes] = self._log_likelihood(columns) - sum(self._prices[i] for i in causes)
+            likelihood = self._log_likelihood(self._columns(causes))
+            self._scores[causes] = likelihood - sum(self._prices[i] for i in causes)
         return self._scores[causes]
 
     def best(self, candidates: list[int]) -> tuple[float, frozenset[int]]:
@@ -110,30 +130,85 @@ class _Explained:
         if not self._rows.varies[self._effect]:
             return 0.0, causes
         score = self.score(causes)
-        while more := [(self.score(causes | {i}), i) for i in candidates if i not in causes]:
-            gained, added = max(more)
+        while left := self._promising(causes, [i for i in candidates if i not in causes]):
+            gained, added = max((self.score(causes | {i}), i) for i in left)
             if gained <= score + _GAIN:
                 break
-            causes, score = causes | {added}, gained
-            while causes:
-                gained, dropped = max((self.score(causes - {i}), i) for i in causes)
-                if gained <= score + _GAIN:
-                    break
-                causes, score = causes - {dropped}, gained
+            score, causes = _shrunk(self.score, gained, causes | {added})
         return score, causes
+
+    def _promising(self, causes: frozenset[int], candidates: list[int]) -> list[int]:
+        """Those of the candidates that are worth a fit beside ``causes``."""
+        return candidates
 
 
 class _ExplainedQuantity(_Explained):
-    """A linear fit: all that it takes is the correlations."""
+    """A linear fit, at the end with products."""
 
     def _floor_unit(self) -> float:
         return self._rows.n / 2
 
     def _log_likelihood(self, columns: np.ndarray) -> float:
-        correlations = self._rows.correlations
+        return self._linear(columns)
+
+    def best(self, candidates: list[int]) -> tuple[float, frozenset[int]]:
+        score, causes = super().best(candidates)
+        if len(causes) < 2:
+            return score, causes
+        together = _Together(self._rows, self._effect, sorted(causes), self._level)
+
+        def rich(some: frozenset[int]) -> float:
+            return together.log_likelihood(some) - sum(self._prices[i] for i in some)
+
+        return _shrunk(rich, rich(causes), causes)
+
+
+class _Together:
+    """Linear fits in which causes may act together: products of two causes, where they pay for themselves."""
+
+    def __init__(self, rows: _Rows, effect: int, causes: list[int], level: float) -> None:
+        self._n, self._level = rows.n, level
+        parts, start = [], 0
+        self._alone: dict[int, np.ndarray] = {}
+        self._products: dict[tuple[int, int], np.ndarray] = {}
+        for i in causes:
+            parts.append(rows.table[:, rows.cause[i]])
+            self._alone[i] = np.arange(start, start + len(rows.cause[i]))
+            start += len(rows.cause[i])
+        for a, b in combinations(causes, 2):
+            left, right = rows.table[:, rows.slope[a]], rows.table[:, rows.slope[b]]
+            product = (left[:, :, None] * right[:, None, :]).reshape(rows.n, -1)
+            product -= product.mean(axis=0)
+            length = np.sqrt((product**2).sum(axis=0))
+            product = product[:, length > _TINY] / length[length > _TINY]
+            if product.shape[1]:
+                parts.append(product)
+                self._products[a, b] = np.arange(start, start + product.shape[1])
+                start += product.shape[1]
+        self._effect = start
+        table = np.column_stack([*parts, rows.table[:, effect]])
+        self._correlations = table.T @ table
+        self._correlations[np.diag_indices(start + 1)] += _RIDGE
+
+    def log_likelihood(self, causes: frozenset[int]) -> float:
+        """Of the fit with some of the causes, less what the products in it cost."""
+        columns = np.concatenate([np.empty(0, int), *(self._alone[i] for i in sorted(causes))])
+        likelihood = self._fit(columns)
+        left = {pair: at for pair, at in self._products.items() if causes.issuperset(pair)}
+        while left:
+            gained, pair = max(
+                (self._fit(np.append(columns, at)) - likelihood - chi2.isf(self._level, len(at)) / 2, pair)
+                for pair, at in left.items()
+            )
+            if gained <= _GAIN:
+                break
+            columns, likelihood = np.append(columns, left.pop(pair)), likelihood + gained
+        return likelihood
+
+    def _fit(self, columns: np.ndarray) -> float:
         with_effect = np.append(columns, self._effect)
-        residual = _log_determinant(correlations, with_effect) - _log_determinant(correlations, columns)
-        return -self._rows.n / 2 * residual
+        residual = _log_determinant(self._correlations, with_effect)
+        return -self._n / 2 * (residual - _log_determinant(self._correlations, columns))
 
 
 class _ExplainedFlag(_Explained):
@@ -165,6 +240,26 @@ class _ExplainedFlag(_Explained):
             curvature = (design * (share * (1 - share))[:, None]).T @ design + np.diag(penalty + _RIDGE)
             weights = weights + np.linalg.solve(curvature, gradient)
         return max(best, likelihood)
+
+    def _promising(self, causes: frozenset[int], candidates: list[int]) -> list[int]:
+        """A linear fit, which is cheap, tells which few are worth a logistic one."""
+
+        def gain(i: int) -> float:
+            return self._linear(self._columns(causes | {i})) - self._prices[i]
+
+        return sorted(candidates, key=gain)[-_FITS_A_STEP:]
+
+
+def _shrunk(
+    score_of: Callable[[frozenset[int]], float], score: float, causes: frozenset[int]
+) -> tuple[float, frozenset[int]]:
+    """Drop the least needed cause while that gains."""
+    while causes:
+        gained, dropped = max((score_of(causes - {i}), i) for i in causes)
+        if gained <= score + _GAIN:
+            break
+        score, causes = gained, causes - {dropped}
+    return score, causes
 
 
 def _log_determinant(matrix: np.ndarray, at: np.ndarray) -> float:
