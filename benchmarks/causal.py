@@ -29,7 +29,7 @@ from perf_assets.analysis.causal.score_search import score_search
 from perf_assets.analysis.causal.settings import CausalSettings
 from perf_assets.analysis.causal.stability import frequencies
 
-SEEDS = range(5)
+SEEDS = range(3)
 NETWORKS = ("sachs", "child", "alarm", "insurance")
 DRAWS = 200
 

@@ -12,6 +12,7 @@ not belong here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -98,7 +99,7 @@ class _Explained:
         self._scores: dict[frozenset[int], float] = {}
         self._level = level
         least = floor * self._floor_unit()
-        self._prices = [chi2.isf(level, len(columns)) / 2 + least for columns in rows.cause]
+        self._prices = [_chance(level, len(columns)) + least for columns in rows.cause]
 
     def _floor_unit(self) -> float:
         """What a floor of 1 is in log-likelihood."""
@@ -197,7 +198,7 @@ class _Together:
         left = {pair: at for pair, at in self._products.items() if causes.issuperset(pair)}
         while left:
             gained, pair = max(
-                (self._fit(np.append(columns, at)) - likelihood - chi2.isf(self._level, len(at)) / 2, pair)
+                (self._fit(np.append(columns, at)) - likelihood - _chance(self._level, len(at)), pair)
                 for pair, at in left.items()
             )
             if gained <= _GAIN:
@@ -260,6 +261,12 @@ def _shrunk(
             break
         score, causes = gained, causes - {dropped}
     return score, causes
+
+
+@cache
+def _chance(level: float, coefficients: int) -> float:
+    """What so many coefficients gain in log-likelihood by chance, with probability ``level``."""
+    return float(chi2.isf(level, coefficients)) / 2
 
 
 def _log_determinant(matrix: np.ndarray, at: np.ndarray) -> float:
