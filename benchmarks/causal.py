@@ -172,7 +172,7 @@ def notebook(study: Study) -> np.ndarray:
     return arrow | (linked & ~arrow & ~arrow.T)
 
 
-def confirmed(study: Study, seed: int, half_samples: int = 20) -> dict[str, object]:
+def confirmed(study: Study, seed: int, half_samples: int = 10) -> dict[str, object]:
     """Edges that both searches have in 90 % of the halves; few halves, to keep the benchmark short."""
     encoded = encoded_of(study)
     settings = CausalSettings(tool="made_up", half_samples=half_samples)
