@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from perf_assets.analysis.causal.frame import QUANTITY, SETTING, CausalFrame
+from perf_assets.analysis.causal.frame import NOT_STATED, QUANTITY, RARE, SETTING, CausalFrame
 
-HINGES = (1 / 3, 2 / 3)
+HINGES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Quantiles at which a quantity's line may bend, so that saturation and max() are no reason to seek other causes."""
 
 LEAST_TRIED_SHARE = 0.9
@@ -22,7 +22,7 @@ class Encoded:
     names: list[str]
     tiers: np.ndarray
     causes: list[np.ndarray]
-    """Per column what it contributes as a cause: n x levels - 1, or a line with two bends; NaN where unknown."""
+    """Per column what it contributes as a cause: n x levels - 1, or a line with five bends; NaN where unknown."""
     effects: list[np.ndarray | None]
     """Per column what is explained, n values scaled to variance 1; None of settings, which nothing explains."""
     bins: np.ndarray
@@ -40,7 +40,7 @@ class Encoded:
         return len(self.bins)
 
 
-def encode(frame: CausalFrame, bins: int = 5) -> Encoded:
+def encode(frame: CausalFrame, bins: int | None = None) -> Encoded:
     """Turn the frame into numbers.
 
     A column is tried as a cause only if it is known in 90 % of the rows of every class of the effect (of a
@@ -48,6 +48,7 @@ def encode(frame: CausalFrame, bins: int = 5) -> Encoded:
     tried as a cause of their death, and the rows of the dead are not lost for the other causes.
     """
     names = frame.names
+    bins = bins or bins_for(len(frame.rows))
     tiers = np.array([frame.tiers[name] for name in names], dtype=int)
     causes, effects, codes = [], [], []
     for name in names:
@@ -77,6 +78,11 @@ def encode(frame: CausalFrame, bins: int = 5) -> Encoded:
     return Encoded(names, tiers, causes, effects, table, tried, used, untried)
 
 
+def bins_for(n: int) -> int:
+    """Quantile bins for so many rows: few rows fill few cells, many rows show what is left within wide bins."""
+    return int(np.clip(round(0.85 * n**0.25), 3, 12))
+
+
 def subset(encoded: Encoded, rows: np.ndarray) -> Encoded:
     """The same columns on some rows (indices)."""
     return Encoded(
@@ -97,16 +103,29 @@ def dummies(values: pd.Series, levels: list[str]) -> np.ndarray:
 
 
 def bent_line(values: np.ndarray) -> np.ndarray:
-    """A quantity as a line that may bend twice: n x 3; NaN stays NaN."""
+    """A quantity as a line that may bend at :data:`HINGES`: n x 6; NaN stays NaN."""
     knots = np.nanquantile(values, HINGES)
     return np.column_stack([values, *(np.maximum(values - knot, 0) for knot in knots)])
+
+
+def _coarser(codes: np.ndarray, ordered: int, bins: int) -> np.ndarray:
+    """Join neighbours among the first ``ordered`` levels to about equally full bins, where there are more levels."""
+    if ordered <= bins:
+        return codes
+    is_number = codes < ordered
+    joined = codes - ordered + bins
+    joined[is_number] = pd.qcut(codes[is_number], bins, labels=False, duplicates="drop")
+    return joined
 
 
 def _column(frame: CausalFrame, name: str, bins: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     values = frame.rows[name]
     if frame.kinds[name] == SETTING:
         levels = frame.levels[name]
-        return dummies(values, levels), None, pd.Categorical(values, categories=levels).codes.astype(int)
+        codes = pd.Categorical(values, categories=levels).codes.astype(int)
+        if name in frame.numeric:
+            codes = _coarser(codes, sum(level not in (NOT_STATED, RARE) for level in levels), bins)
+        return dummies(values, levels), None, codes
     numbers = values.to_numpy(dtype=float)
     scaled = (numbers - np.nanmean(numbers)) / np.nanstd(numbers)
     if frame.kinds[name] == QUANTITY:

@@ -74,9 +74,14 @@ class CausalSettings(StrictModel):
         lt=1,
         description="least drop of a quantity's log residual variance, or share of a flag's deviance, per cause",
     )
-    cause_level: float = Field(default=0.001, gt=0, lt=1, description="significance level of a cause")
+    cause_level: float = Field(default=0.01, gt=0, lt=1, description="significance level of a cause")
     level: float = Field(default=0.01, gt=0, lt=1, description="significance level of PC's tests")
-    bins: int = Field(default=5, ge=2, le=20, description="quantile bins of a quantity in PC's tests")
+    bins: int | None = Field(
+        default=None,
+        ge=2,
+        le=20,
+        description="quantile bins of a quantity in PC's tests; more with more runs",
+    )
     half_samples: int = Field(
         default=100, ge=2, le=10_000, description="random halves to repeat both searches on"
     )

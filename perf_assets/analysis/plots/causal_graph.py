@@ -47,6 +47,8 @@ def causal_graph(edges: pd.DataFrame, title: str = "", why_empty: str = "") -> F
     """
     if edges.empty:
         return empty(why_empty or "no causal graph: nothing varies in the runs, or there are too few")
+    # Without any effect these columns hold no number at all.
+    edges = edges.astype(dict.fromkeys(("effect", "effect_lower", "effect_upper"), float))
     tiers = _tiers(edges)
     drawn = edges[(edges["method"] == _TITLE) & edges["kind"].isin(["directed", "undirected"])]
     order = _untangled(tiers, list(zip(drawn["source"], drawn["target"], strict=True)))
