@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -133,7 +134,12 @@ def read_settings(path: Path) -> list[CausalSettings]:
     Raises:
         InvalidInputError: the file or an entry cannot be used.
     """
-    return list(validated(_File, read_toml(path, EXAMPLE), str(path)).graph)
+    return parse_settings(read_toml(path, EXAMPLE), str(path))
+
+
+def parse_settings(fields: Mapping[str, Any], where: str) -> list[CausalSettings]:
+    """Graphs of a mapping like that of a file; ``where`` names it in errors, which are as of :func:`read_settings`."""
+    return list(validated(_File, fields, where).graph)
 
 
 def of_tool(tool: str) -> CausalSettings:

@@ -1,6 +1,5 @@
 """The causal graph: what drives time, memory and outcomes of the published runs."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,9 +16,9 @@ _SHOWN = ("source", "target", "kind", "frequency", "confirmed", "contrast", "eff
 class GraphChoice(dg.Config):
     """Which graphs to search."""
 
-    file: str = Field(
-        default="",
-        description="TOML file of graphs, like docs/causal.toml; empty for those of the default tools",
+    graphs: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="What docs/causal.toml says of each graph: tool, name, tiers, ...; empty for the default tools'.",
     )
 
 
@@ -37,7 +36,7 @@ def causal_graph(
     context: dg.AssetExecutionContext, config: GraphChoice, data_folder: DataFolder
 ) -> dg.MaterializeResult:
     """Search the graphs, publish ``causal_edges``, draw each graph and say in words what it claims."""
-    from perf_assets.analysis.causal.settings import read_settings
+    from perf_assets.analysis.causal.settings import parse_settings
     from perf_assets.analysis.causal.text import describe
 
     paths = data_folder.paths()
@@ -46,9 +45,11 @@ def causal_graph(
         if done == of:
             context.log.info("%s: %d done", what, done)
 
-    found = pipeline.publish_graphs(
-        paths, read_settings(Path(config.file)) if config.file else (), progress=say
-    )
+    try:
+        graphs = parse_settings({"graph": config.graphs}, "graphs") if config.graphs else []
+    except ValueError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    found = pipeline.publish_graphs(paths, graphs, progress=say)
     metadata: dict[str, Any] = {"dagster/row_count": sum(len(graph.rows()) for graph in found)}
     for graph in found:
         name = graph.settings.graph

@@ -18,7 +18,6 @@ from perf_assets.analysis.causal.text import describe
 from perf_assets.analysis.plots import causal_graph as figure
 from perf_assets.cli.app import cli
 from perf_assets.defs.build import build_defs
-from perf_assets.defs.resources import DataFolder
 from perf_assets.intake.pipeline import ingest
 from perf_assets.store.database import open_readonly
 from perf_assets.workspace.paths import DataPaths
@@ -189,12 +188,12 @@ def test_a_condition_reads_only_the_table(published, tmp_path):
             pipeline.read_runs(paths, settings, condition)
 
 
-def test_asset(published, tmp_path):
+def test_asset(published, monkeypatch):
     paths, _ = published
-    file = tmp_path / "graphs.toml"
-    file.write_text("".join(f'[[graph]]\ntool = "{tool}"\n{QUICK}' for tool in pipeline.DEFAULT_TOOLS))
-    config = {"ops": {"causal_graph": {"config": {"file": str(file)}}}}
-    defs = build_defs({"data_folder": DataFolder(root=str(paths.root))})
+    monkeypatch.setenv("PERF_ASSETS_DATA", str(paths.root))
+    graphs = [{"tool": tool, "half_samples": 10, "bootstraps": 20} for tool in pipeline.DEFAULT_TOOLS]
+    config = {"ops": {"causal_graph": {"config": {"graphs": graphs}}}}
+    defs = build_defs()
     graph = defs.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         result = graph.execute_in_process(
