@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from perf_assets.cli import intake, measuring, operating, predicting, query, setup
+from perf_assets.cli import causal, intake, measuring, operating, predicting, query, setup
 from perf_assets.workspace.paths import NoDataFolderError
 from perf_assets.workspace.settings import SettingError
 
@@ -31,6 +31,7 @@ for command in (
     predicting.fit,
     predicting.predict,
     predicting.plan,
+    causal.causal,
 ):
     cli.add_command(command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import ingestion, plots, predictors, profiles
+from perf_assets.defs.assets import causal, ingestion, plots, predictors, profiles
 from perf_assets.defs.checks import table_checks
 from perf_assets.defs.device_runner import DeviceRunner
 from perf_assets.defs.jobs import full_sweep, ingest_job, predictors_job, quick_sweep, sanity_sweep
@@ -28,9 +28,10 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             *predictors.predictor_assets,
             predictors.predictor_scores,
             predictors.predictions,
+            causal.causal_graph,
             *plots.plot_assets,
         ],
-        asset_checks=[*table_checks(), *predictors.predictor_checks()],
+        asset_checks=[*table_checks(), *predictors.predictor_checks(), *causal.causal_checks()],
         jobs=[ingest_job, predictors_job, sanity_sweep, quick_sweep, full_sweep],
         schedules=[nightly_ingest, nightly_predictors, nightly_quick_sweep, weekly_full_sweep],
         sensors=[drop_sensor, orphan_sensor],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from perf_assets.schema.causal import CAUSAL_EDGES
 from perf_assets.schema.columns import (
     FLAG,
     FLAGS,
@@ -61,6 +62,7 @@ TABLES: dict[str, Table] = {
         PREDICTIONS,
         PRUNED_MODELS,
         NETWORK_FEATURES,
+        CAUSAL_EDGES,
     )
 }
 """All stored tables, by name."""
@@ -69,7 +71,8 @@ DERIVED_TABLES: dict[str, Table] = {declared.name: declared for declared in (RUN
 """The tables that linking files fills anew at every publish (``store/sql/link_runs.sql``)."""
 
 COMPUTED_TABLES: dict[str, Table] = {
-    declared.name: declared for declared in (PREDICTOR_SCORES, PREDICTIONS, PRUNED_MODELS, NETWORK_FEATURES)
+    declared.name: declared
+    for declared in (PREDICTOR_SCORES, PREDICTIONS, PRUNED_MODELS, NETWORK_FEATURES, CAUSAL_EDGES)
 }
 """The tables that assets compute from the others; each is one Parquet file under ``data/computed``."""
 

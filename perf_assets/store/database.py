@@ -58,6 +58,27 @@ def query(
     return columns, rows
 
 
+def rows_where(connection: duckdb.DuckDBPyConnection, table: str, condition: str) -> duckdb.DuckDBPyRelation:
+    """Rows of a table that a condition chooses, as a relation.
+
+    Args:
+        connection: as :func:`open_readonly` gives it, so that the condition can neither write nor read files.
+        table: its name.
+        condition: an SQL expression over the table's columns, of the user at the keyboard, never of a file.
+
+    Raises:
+        ValueError: DuckDB cannot evaluate it; the message is its own.
+    """
+    import duckdb
+
+    try:
+        chosen = connection.table(table).filter(condition)
+        chosen.limit(1).fetchall()
+    except duckdb.Error as error:
+        raise ValueError(f"condition {condition!r}: {error}") from None
+    return chosen
+
+
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Create all tables and views of the schema, each with its comments, and the publisher's own."""
     statements = _ddl()

@@ -6,6 +6,7 @@ import sys
 import dagster as dg
 import pytest
 
+from perf_assets.analysis.causal.pipeline import CHECKS as CAUSAL_CHECKS
 from perf_assets.analysis.predictors.pipeline import CHECKS as PREDICTOR_CHECKS
 from perf_assets.analysis.predictors.pipeline import TARGETS
 from perf_assets.definitions import defs
@@ -21,6 +22,7 @@ GRAPH = {
     "predictions": set(TARGETS),
     "pruned_models": set(),
     "network_features": {"pruned_models"},
+    "causal_graph": {"cleaned_runs"},
     "device_profiles": {"raw_device_logs", "pruned_models", "network_features"},
     "training_time_plot": {"cleaned_runs", "cleaned_epochs"},
     "device_power_plot": {"source_files", "cleaned_telemetry"},
@@ -47,6 +49,7 @@ def test_every_invariant_is_a_check():
     assert {(key.asset_key.to_user_string(), key.name) for key in keys} == {
         *((check.table, check.name) for check in CHECKS),
         *(("predictor_scores", name) for name in PREDICTOR_CHECKS),
+        *(("causal_graph", name) for name in CAUSAL_CHECKS),
     }
 
 
