@@ -44,4 +44,6 @@ perf-assets sql "SELECT model, batch_size, stage, device, host, status, round(la
 
 echo
 echo "Tables: ${PERF_ASSETS_DATA:-data}/perf.duckdb    Figures: ${PERF_ASSETS_DATA:-data}/plots"
+perf-assets report >/dev/null
 echo "The UI: 'make ui', then http://localhost:3000. Your own logs: put them anywhere under ${PERF_ASSETS_DATA:-data}/drops."
+echo "The report: ${PERF_ASSETS_DATA:-data}/report.html"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from perf_assets.cli import causal, intake, measuring, operating, predicting, query, setup
+from perf_assets.cli import causal, intake, measuring, operating, predicting, query, reporting, setup
 from perf_assets.workspace.paths import NoDataFolderError
 from perf_assets.workspace.settings import SettingError
 
@@ -24,6 +24,7 @@ for command in (
     intake.explain,
     query.sql,
     query.tables,
+    reporting.report,
     measuring.sweep,
     measuring.profile,
     operating.status,

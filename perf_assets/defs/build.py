@@ -1,18 +1,26 @@
-"""Dataflow: every definition, listed once."""
+"""Wiring: every definition, listed once."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import causal, ingestion, plots, predictors, profiles
+from perf_assets.defs.assets import causal, ingestion, plots, predictors, profiles, reports
 from perf_assets.defs.checks import table_checks
 from perf_assets.defs.device_runner import DeviceRunner
-from perf_assets.defs.jobs import full_sweep, ingest_job, predictors_job, quick_sweep, sanity_sweep
+from perf_assets.defs.jobs import (
+    full_sweep,
+    ingest_job,
+    predictors_job,
+    quick_sweep,
+    report_job,
+    sanity_sweep,
+)
 from perf_assets.defs.resources import DataFolder
 from perf_assets.defs.schedules import (
     nightly_ingest,
     nightly_predictors,
     nightly_quick_sweep,
+    nightly_report,
     weekly_full_sweep,
 )
 from perf_assets.defs.sensors import drop_sensor, orphan_sensor
@@ -30,10 +38,17 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             predictors.predictions,
             causal.causal_graph,
             *plots.plot_assets,
+            reports.report,
         ],
         asset_checks=[*table_checks(), *predictors.predictor_checks(), *causal.causal_checks()],
-        jobs=[ingest_job, predictors_job, sanity_sweep, quick_sweep, full_sweep],
-        schedules=[nightly_ingest, nightly_predictors, nightly_quick_sweep, weekly_full_sweep],
+        jobs=[ingest_job, predictors_job, report_job, sanity_sweep, quick_sweep, full_sweep],
+        schedules=[
+            nightly_ingest,
+            nightly_predictors,
+            nightly_report,
+            nightly_quick_sweep,
+            weekly_full_sweep,
+        ],
         sensors=[drop_sensor, orphan_sensor],
         resources={"data_folder": DataFolder(), "device_runner": DeviceRunner(), **(resources or {})},
         # Steps of the light jobs take milliseconds, a process for each would take seconds.

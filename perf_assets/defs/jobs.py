@@ -18,6 +18,13 @@ predictors_job = dg.define_asset_job(
 )
 
 
+report_job = dg.define_asset_job(
+    "write_report",
+    selection=dg.AssetSelection.groups("reports"),
+    description="Write the report: one page of what is in the store.",
+)
+
+
 def _sweep_job(stage: str, description: str):  # Dagster does not export the type
     return dg.define_asset_job(
         f"{stage}_sweep",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from perf_assets.defs.jobs import full_sweep, ingest_job, predictors_job, quick_sweep
+from perf_assets.defs.jobs import full_sweep, ingest_job, predictors_job, quick_sweep, report_job
 
 nightly_ingest = dg.ScheduleDefinition(
     name="nightly_ingest",
@@ -18,6 +18,14 @@ nightly_predictors = dg.ScheduleDefinition(
     cron_schedule="0 5 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Fits the predictors to what the night brought, and checks the earlier predictions against it.",
+)
+
+nightly_report = dg.ScheduleDefinition(
+    name="nightly_report",
+    job=report_job,
+    cron_schedule="0 6 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Writes the report of what the night brought.",
 )
 
 # These measure: switch them on where the machine is quiet at night.
