@@ -202,7 +202,7 @@ def _cure(findings: list[Finding], claimants: list[Finding]) -> str:
         return f"look at line {rejection.line}: {rejection.detail}" if rejection else ""
     nearest = next((each for each in findings if each.found), None)
     if nearest is None or nearest.nearness[0] < 0.5:
-        return "README.md says how to add a format"
+        return "docs/adding-a-format.md says how to add a format"
     if nearest.missing:
         lacks = " and ".join(_one_of(group) for group in nearest.missing)
         return (

@@ -134,7 +134,10 @@ def _why_unsupported(text: str, claimants: list[str]) -> str:
         return "a binary file, not a log; remove it from drops"
     if claimants:
         return f"{' and '.join(claimants)} both claim it; split it into one file a tool"
-    return "no parser recognises its content; perf-assets explain FILE says what each missed, README.md how to add one"
+    return (
+        "no parser recognises its content; perf-assets explain FILE says what each missed, "
+        "docs/adding-a-format.md how to add one"
+    )
 
 
 def _now() -> datetime:

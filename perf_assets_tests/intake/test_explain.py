@@ -58,7 +58,7 @@ def test_what_is_no_log(tmp_path, content, word):
 
 def test_nothing_like_any_format(tmp_path):
     answer = explain(write(tmp_path, "lorem ipsum\n"))
-    assert "README" in answer.cure
+    assert "adding-a-format" in answer.cure
     assert not any(finding.found for finding in answer.findings)
 
 

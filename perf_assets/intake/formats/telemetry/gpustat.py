@@ -11,8 +11,8 @@ import re
 from datetime import datetime
 from typing import Any
 
+from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Line, Records, to_utc
-from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 1

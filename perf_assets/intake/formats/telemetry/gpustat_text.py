@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Records
-from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, Moment, parse_time
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perf_assets.intake.parsing.poll_fields import PollFormat
-from perf_assets.intake.parsing.poll_log import PollReader
+from perf_assets.intake.parsing.polls.fields import PollFormat
+from perf_assets.intake.parsing.polls.log import PollReader
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import is_date_command_time

@@ -10,8 +10,8 @@ from typing import Any
 
 from perf_assets.intake.parsing.cells import is_absent, number
 from perf_assets.intake.parsing.delimited import by_name, has_header, header_names, split_cells
-from perf_assets.intake.parsing.poll_fields import split_unit
-from perf_assets.intake.parsing.processes import ProcessPolls
+from perf_assets.intake.parsing.polls.fields import split_unit
+from perf_assets.intake.parsing.polls.processes import ProcessPolls
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import DayClock, Moment, parse_time, parse_time_of_day

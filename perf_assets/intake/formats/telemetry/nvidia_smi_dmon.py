@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from perf_assets.intake.parsing.cells import number
+from perf_assets.intake.parsing.polls.sessions import Sessions
+from perf_assets.intake.parsing.polls.smi_monitor import header_of, measured_cells, polls
 from perf_assets.intake.parsing.records import Records
-from perf_assets.intake.parsing.sessions import Sessions
-from perf_assets.intake.parsing.smi_monitor import header_of, measured_cells, polls
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD
 

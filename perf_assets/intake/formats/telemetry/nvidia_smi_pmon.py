@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from perf_assets.intake.parsing.cells import is_absent, number
-from perf_assets.intake.parsing.processes import ProcessPolls
+from perf_assets.intake.parsing.polls.processes import ProcessPolls
+from perf_assets.intake.parsing.polls.smi_monitor import Poll, header_of, measured_cells, polls
 from perf_assets.intake.parsing.records import Records
-from perf_assets.intake.parsing.smi_monitor import Poll, header_of, measured_cells, polls
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 2

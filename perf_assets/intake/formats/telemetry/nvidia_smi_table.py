@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Line, Records
-from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, Moment, is_date_command_time, parse_time
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from perf_assets.intake.parsing.cells import number
 from perf_assets.intake.parsing.documents import count_document, read_json
+from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Records
-from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
 from perf_assets.intake.parsing.times import TOLD
 

@@ -11,8 +11,8 @@ import re
 from typing import Any
 
 from perf_assets.intake.parsing.cells import number
+from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Records
-from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, parse_month_first
 

@@ -1,6 +1,6 @@
 """GPUs that a poll log tells apart by their order alone."""
 
-from perf_assets.intake.parsing.devices import device_order
+from perf_assets.intake.parsing.polls.devices import device_order
 from perf_assets_tests.support import read_text
 
 HEADER = "timestamp, power.draw [W]\n"

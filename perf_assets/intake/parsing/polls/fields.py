@@ -1,7 +1,7 @@
 """Fields of poll logs: how a header names them, in which unit their cells stand, and which column each goes
 to.
 
-What ``nvidia-smi --query-gpu``, ``hl-smi -Q`` and their like share. Reading whole logs is ``poll_log``'s.
+What ``nvidia-smi --query-gpu``, ``hl-smi -Q`` and their like share. Reading whole logs is ``log``'s.
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from perf_assets.intake.parsing.cells import csv_cells, is_absent, number
 from perf_assets.intake.parsing.delimited import check_names
-from perf_assets.intake.parsing.devices import DeviceOrder, device_order
-from perf_assets.intake.parsing.poll_columns import (
+from perf_assets.intake.parsing.polls.columns import (
     DevicePlaces,
     SessionNumbers,
     map_array,
     numbers_and_texts,
     without_absent,
 )
-from perf_assets.intake.parsing.poll_fields import PollField, PollFormat, split_unit
+from perf_assets.intake.parsing.polls.devices import DeviceOrder, device_order
+from perf_assets.intake.parsing.polls.fields import PollField, PollFormat, split_unit
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import HEAD_BYTES, Block, Source
 from perf_assets.intake.parsing.times import (

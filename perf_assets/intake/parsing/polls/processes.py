@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Records
-from perf_assets.intake.parsing.sessions import Sessions
 from perf_assets.intake.parsing.times import UNTOLD, Moment
 
 MOST_POLL_S = 0.5

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perf_assets.intake.parsing import poll_log
+from perf_assets.intake.parsing.polls import log as poll_log
 from perf_assets_tests.support import read_text
 
 HEADER = "timestamp, index, name, utilization.gpu [%], power.draw [W], memory.used [MiB]\n"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.intake.parsing.cells import ABSENT
-from perf_assets.intake.parsing.devices import DeviceOrder
-from perf_assets.intake.parsing.sessions import SESSION_GAP_S
+from perf_assets.intake.parsing.polls.devices import DeviceOrder
+from perf_assets.intake.parsing.polls.sessions import SESSION_GAP_S
 
 if TYPE_CHECKING:
     import numpy as np

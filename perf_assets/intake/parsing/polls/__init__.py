@@ -1,0 +1,1 @@
+"""What poll logs of devices share: fields, reading whole logs, sessions, devices by order, processes. No format."""
