@@ -2,9 +2,10 @@
 
     python -m benchmarks.growth [--large-mib 1024] [--drops 100000]
 
-* one small drop on a large database against the same on a small one (processor time, bytes written), also while a
-  reader holds the file open
-* an ingest and a sensor's look with nothing pending, against a bare ``os.scandir`` and ``stat`` walk of the same tree
+* one small drop on a large database against the same on a small one (processor time, bytes written), also
+  while a reader holds the file open
+* an ingest and a sensor's look with nothing pending, against a bare ``os.scandir`` and ``stat`` walk of the
+  same tree
 * one more file among many, against that ingest with nothing pending
 * the cost of a file in a first ingest of 20,000 and of 2,000
 * what ten appends to a log leave in ``raw``
@@ -35,7 +36,10 @@ before, bytes_before = cpu(), written()
 {code}
 print(cpu() - before, written() - bytes_before)
 """
-INGEST = "from perf_assets.intake.pipeline import ingest; import perf_assets.store.publish, duckdb, pyarrow.parquet"
+INGEST = (
+    "from perf_assets.intake.pipeline import ingest; import perf_assets.store.publish, duckdb, "
+    "pyarrow.parquet"
+)
 WALK = """
 def walk(folder):
     for entry in os.scandir(folder):
@@ -48,7 +52,8 @@ def walk(folder):
 
 def poll_log(rows: int, start: int = 0) -> str:
     lines = [
-        f"2024/05/{1 + second // 86400:02d} {second // 3600 % 24:02d}:{second // 60 % 60:02d}:{second % 60:02d}.000,"
+        f"2024/05/{1 + second // 86400:02d} "
+        f"{second // 3600 % 24:02d}:{second // 60 % 60:02d}:{second % 60:02d}.000,"
         f" 0, {100 + second * 7919 % 1000 / 10:.2f} W\n"
         for second in range(start, start + rows)
     ]
@@ -96,7 +101,10 @@ def growth_of_a_drop(scratch: Path, large_mib: int) -> None:
         }
         print(f"one small drop, {label:13}  large / small  {medians['large'] / medians['small']:.2f}")
     root = scratch / "large"
-    hold = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1], read_only=True); print(1, flush=True); time.sleep(600)"
+    hold = (
+        "import duckdb, sys, time; c = duckdb.connect(sys.argv[1], read_only=True); print(1, "
+        "flush=True); time.sleep(600)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", hold, str(root / "perf.duckdb")], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     holder.stdout.readline()

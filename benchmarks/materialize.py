@@ -1,9 +1,10 @@
-"""What the literal ``dagster asset materialize --select cleaned_runs`` costs with nothing pending, beside an empty project.
+"""What the literal ``dagster asset materialize --select cleaned_runs`` costs with nothing pending, beside an
+empty project.
 
     python -m benchmarks.materialize [--runs 7]
 
-Both commands run in turn, so that what slows the machine slows both. Printed are the medians of CPU seconds of the
-whole process and the ratio pair by pair.
+Both commands run in turn, so that what slows the machine slows both. Printed are the medians of CPU seconds
+of the whole process and the ratio pair by pair.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""What the documents say is so: their commands and SQL run on the shipped drops, printed tables are the schema's."""
+"""What the documents say is so: their commands and SQL run on the shipped drops, printed tables are the
+schema's."""
 
 import os
 import re

@@ -32,7 +32,8 @@ _SHOWN = (
     help="TOML file of graphs, like docs/causal.toml, instead of tools.",
 )
 def causal(where: str, tools: tuple[str, ...], config: Path | None) -> None:
-    """Search what drives time, memory and outcomes of runs; publish causal_edges, draw it, and say what it claims."""
+    """Search what drives time, memory and outcomes of runs; publish causal_edges, draw it, and say what it
+    claims."""
     from perf_assets.analysis.causal import pipeline
     from perf_assets.analysis.causal.settings import of_tool, read_settings
     from perf_assets.analysis.causal.text import describe

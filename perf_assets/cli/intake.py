@@ -51,7 +51,8 @@ def rebuild() -> None:
 
 @click.command()
 def check() -> None:
-    """Look at every byte that is kept: raw copies, ledger, parts, tables. Heal what can be healed, name the rest.
+    """Look at every byte that is kept: raw copies, ledger, parts, tables. Heal what can be healed, name the
+    rest.
 
     Exits with 0, or with 3 when some content is lost.
     """

@@ -35,7 +35,8 @@ def status(recent: int) -> None:
 def ui(port: int) -> None:
     """Serve the Dagster UI on this machine's loopback address, closed to pages of other sites.
 
-    Needs dagster.yaml and workspace.yaml in the current folder. A bare 'dagster dev' shows the same, unprotected.
+    Needs dagster.yaml and workspace.yaml in the current folder. A bare 'dagster dev' shows the same,
+    unprotected.
     """
     from perf_assets.defs.ui import serve
 

@@ -42,7 +42,8 @@ def progress() -> Generator:
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence], target: str, separator: str = ",") -> None:
-    """Write every row as CSV, the columns' names first, as it comes; lists and maps as JSON. ``-`` is standard output."""
+    """Write every row as CSV, the columns' names first, as it comes; lists and maps as JSON. ``-`` is
+    standard output."""
     with _open(target) as stream:
         writer = csv.writer(stream, delimiter=separator, lineterminator="\n")
         writer.writerow(columns)
@@ -93,7 +94,8 @@ def _is_finite(value: object) -> bool:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Print a table. On a terminal, columns that do not fit are left out and counted; long cells are cut, ended by ….
+    """Print a table. On a terminal, columns that do not fit are left out and counted; long cells are cut,
+    ended by ….
 
     Elsewhere every column is printed, as wide as it is.
     """

@@ -1,4 +1,5 @@
-"""Setting up: ``init`` makes a project folder, ``doctor`` says what works on this machine and what would cure the rest."""
+"""Setting up: ``init`` makes a project folder, ``doctor`` says what works on this machine and what would cure
+the rest."""
 
 from __future__ import annotations
 

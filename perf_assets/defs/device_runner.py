@@ -45,7 +45,8 @@ def place_of(context: dg.AssetExecutionContext, configured: Mapping[str, str | N
 class DeviceRunner(dg.ConfigurableResource):
     """Runs the profiler on an engine, follows it in the UI, and leaves nothing behind.
 
-    The site file is ``PERF_ASSETS_CLUSTER`` or ``./cluster.toml``, never a field: its lines become shell commands.
+    The site file is ``PERF_ASSETS_CLUSTER`` or ``./cluster.toml``, never a field: its lines become shell
+    commands.
     """
 
     points_per_job: int = Field(

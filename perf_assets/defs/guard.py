@@ -1,8 +1,8 @@
 """A layer around Dagster's web server that lets only this machine's own pages in.
 
-A page of another site can make a browser send requests to a server on the loopback address. They are told by their
-Host, Origin and Sec-Fetch-Site headers (https://fetch.spec.whatwg.org/#origin-header), and by mutations that come as a
-GET. Nothing of Dagster is changed here.
+A page of another site can make a browser send requests to a server on the loopback address. They are told by
+their Host, Origin and Sec-Fetch-Site headers (https://fetch.spec.whatwg.org/#origin-header), and by mutations
+that come as a GET. Nothing of Dagster is changed here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]"))
 
 
 class LoopbackGuard:
-    """An ASGI application that hands on what comes from this machine's own pages, and refuses the rest with 403."""
+    """An ASGI application that hands on what comes from this machine's own pages, and refuses the rest with
+    403."""
 
     def __init__(self, app: App) -> None:
         self._app = app

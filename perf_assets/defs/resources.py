@@ -8,7 +8,8 @@ from perf_assets.workspace.paths import DataPaths, data_paths
 
 
 class DataFolder(dg.ConfigurableResource):
-    """The data folder that assets read and write: ``PERF_ASSETS_DATA``, or else ``data`` in the current folder.
+    """The data folder that assets read and write: ``PERF_ASSETS_DATA``, or else ``data`` in the current
+    folder.
 
     It has no field: whoever may launch a run must not choose where it reads and writes.
     """

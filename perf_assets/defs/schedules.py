@@ -17,7 +17,8 @@ nightly_predictors = dg.ScheduleDefinition(
     job=predictors_job,
     cron_schedule="0 5 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Fits the predictors to what the night brought, and checks the earlier predictions against it.",
+    description="Fits the predictors to what the night brought, and checks the earlier predictions against "
+    "it.",
 )
 
 nightly_report = dg.ScheduleDefinition(

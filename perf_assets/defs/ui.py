@@ -1,4 +1,5 @@
-"""``perf-assets ui``: Dagster's web server behind the guard, and its daemon, on this machine's loopback address.
+"""``perf-assets ui``: Dagster's web server behind the guard, and its daemon, on this machine's loopback
+address.
 
 python -m perf_assets.defs.ui --port 3000        the guarded web server alone
 """

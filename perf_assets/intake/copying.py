@@ -1,7 +1,8 @@
-"""``ingest PATH``: files and folders from elsewhere are copied into drops, each to one place, however often it is asked.
+"""``ingest PATH``: files and folders from elsewhere are copied into drops, each to one place, however often
+it is asked.
 
-Where a path was copied to stands in the ledger, so that a log or folder that grew updates its copy instead of getting a
-second one. Each file is copied aside and appears by one rename.
+Where a path was copied to stands in the ledger, so that a log or folder that grew updates its copy instead of
+getting a second one. Each file is copied aside and appears by one rename.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _INCOMING = ".incoming-"
 def copy_in(outside: Iterable[Path], paths: DataPaths) -> list[Path]:
     """Copy files and folders from elsewhere into drops; returns where each of them lies there.
 
-    They land in ``drops/<name>``, or ``<name>-2`` and so on where that is taken by something else; what lies under
-    drops already stays where it is.
+    They land in ``drops/<name>``, or ``<name>-2`` and so on where that is taken by something else; what lies
+    under drops already stays where it is.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -58,7 +59,8 @@ def _free_name(origin: Path, drops: Path, taken: set[str]) -> str:
 
 
 def _is_copy(target: Path, origin: Path) -> bool:
-    """Does everything in the target stand in the origin as well, with the same content or as its beginning?"""
+    """Does everything in the target stand in the origin as well, with the same content or as its
+    beginning?"""
     if target.is_symlink() or target.is_dir() != origin.is_dir():
         return False
     if target.is_file():
@@ -97,7 +99,8 @@ def _files(origin: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy one file aside and let it appear; one that is there already, byte for byte or by its times, stays."""
+    """Copy one file aside and let it appear; one that is there already, byte for byte or by its times,
+    stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not source.is_file():
         return  # a pipe, a device

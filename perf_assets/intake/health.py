@@ -1,7 +1,10 @@
-"""Is everything as it was written? Finds what a disk or a person damaged, heals what can be healed, names the rest.
+"""Is everything as it was written? Finds what a disk or a person damaged, heals what can be healed, names the
+rest.
 
-Drops and raw are the truth: a copy is healed from its drop; the ledger, parts and the database are made again from raw.
-Computed tables and predictors cannot be made here: they are withdrawn, with the command that makes them again.
+Drops and raw are the truth: a copy is healed from its drop; the ledger, parts and the database are made again
+from raw.
+Computed tables and predictors cannot be made here: they are withdrawn, with the command that makes them
+again.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class Findings:
 
 
 def check(paths: DataPaths, progress: Progress | None = None) -> Findings:
-    """Look at every byte of raw, ledger, parts and database; heal what is damaged. Waits for an ingest to end.
+    """Look at every byte of raw, ledger, parts and database; heal what is damaged. Waits for an ingest to
+    end.
 
     What is derived is only taken away here; the ingest after it makes it again.
     """

@@ -5,8 +5,8 @@
     parts  -> publish
 
 It is a function of what lies in drops. Each step leaves a state from which the next ingest goes on, whenever
-it is interrupted; running it twice, or with the drops in another order, gives the same tables. How each step is done
-stands in ``registering``, ``reading`` and the store.
+it is interrupted; running it twice, or with the drops in another order, gives the same tables. How each step
+is done stands in ``registering``, ``reading`` and the store.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def _ledger(paths: DataPaths) -> Generator[tuple[Ledger, IngestReport]]:
 
 
 def _publish(paths: DataPaths, ledger: Ledger, report: IngestReport, *, from_scratch: bool = False) -> None:
-    """Publish what the ledger says; a file whose rows cannot be published is rejected, and the others go on."""
+    """Publish what the ledger says; a file whose rows cannot be published is rejected, and the others go
+    on."""
     while True:
         try:
             report.publication = publish(paths, _contents(ledger), report.healed, from_scratch=from_scratch)
@@ -160,7 +161,8 @@ def _contents(ledger: Ledger) -> Contents:
 
 
 def _tidy_raw(paths: DataPaths, ledger: Ledger, grown: list[str]) -> None:
-    """Remove copies that nothing needs: beginnings of logs that grew, and versions that were replaced long ago."""
+    """Remove copies that nothing needs: beginnings of logs that grew, and versions that were replaced long
+    ago."""
     old = ledger.replaced_before(_now() - timedelta(seconds=keep_replaced_s()))
     for file_id in [*grown, *old]:
         if not ledger.of_content(file_id):

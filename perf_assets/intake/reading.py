@@ -37,7 +37,8 @@ def read_pending(
     report: IngestReport,
     progress: Progress | None = None,
 ) -> None:
-    """Read whatever was not read yet, or was read by another version, in another zone or under another path."""
+    """Read whatever was not read yet, or was read by another version, in another zone or under another
+    path."""
     timezone = local_timezone()
     valid = {parsed_by(name, timezone) for name in (*registry.FORMATS, None)}
     waiting = ledger.waiting(valid)

@@ -4,14 +4,16 @@ from perf_assets.schema.columns import FLAG, JSON, Column, count, number, table,
 
 CAUSAL_EDGES = table(
     "causal_edges",
-    "An edge of a causal graph as one method found it, or an effect of one column on another as one method measured it.",
+    "An edge of a causal graph as one method found it, or an effect of one column on another as one method "
+    "measured it.",
     text("graph", "name of the graph: the tool whose runs it is of, or what the configuration calls it"),
     text("source", "the cause: a column of cleaned_runs, or oom or failed, which are read from status"),
     text("target", "what it acts on"),
     text("kind", "directed, undirected (one of the two acts on the other), or effect"),
     text(
         "method",
-        "of edges tiered_score or pc; of effects adjustment, double_ml, placebo (levels shuffled: must be 0) or"
+        "of edges tiered_score or pc; of effects adjustment, double_ml, placebo (levels shuffled: must be "
+        "0) or"
         " randomised (pairs of runs that differ in the source alone)",
     ),
     text(

@@ -89,7 +89,8 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT, is_linked BOOLEAN)")
     connection.execute(
         "CREATE TABLE publication.state"
-        " (ddl_sha256 VARCHAR, identity VARCHAR, revision BIGINT, computed_sha256 VARCHAR, catalog_sha256 VARCHAR)"
+        " (ddl_sha256 VARCHAR, identity VARCHAR, revision BIGINT, computed_sha256 VARCHAR, catalog_sha256 "
+        "VARCHAR)"
     )
     connection.execute(
         "INSERT INTO publication.state VALUES (?, NULL, NULL, NULL, NULL)", [_fingerprint(statements)]

@@ -1,4 +1,5 @@
-"""Rows into the tables of an open database: what differs, what goes, what comes. Nothing is opened or swapped here."""
+"""Rows into the tables of an open database: what differs, what goes, what comes. Nothing is opened or swapped
+here."""
 
 from __future__ import annotations
 

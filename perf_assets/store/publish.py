@@ -1,12 +1,13 @@
 """Make ``perf.duckdb`` hold what intake and assets say it should: parts, source files and computed tables.
 
-A publish costs what changed. The file that was published before the current one stays beside it as a spare; it is
-brought up to date by its own difference to what is wanted and takes the current one's place in one rename. A reader
-keeps what it opened, a new reader sees the new state, and nobody waits for anybody: where somebody still reads the
-spare, that file is left to them, and a copy of the current one is brought up to date instead.
+A publish costs what changed. The file that was published before the current one stays beside it as a spare;
+it is brought up to date by its own difference to what is wanted and takes the current one's place in one
+rename. A reader keeps what it opened, a new reader sees the new state, and nobody waits for anybody: where
+somebody still reads the spare, that file is left to them, and a copy of the current one is brought up to date
+instead.
 
-The tables are only ever a function of what publishing is told, so a database that is gone, damaged, foreign or of
-another version is simply made again. Nothing here knows drops or formats.
+The tables are only ever a function of what publishing is told, so a database that is gone, damaged, foreign
+or of another version is simply made again. Nothing here knows drops or formats.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ if TYPE_CHECKING:
 class Contents:
     """What the published tables are to hold, but for the computed ones.
 
-    ``changed_since`` gives, for a revision, the files that changed after it and (path, file_id) of those removed; for
-    None all files. A file has the columns of ``source_files``, ``batch`` (the parts that hold its rows; None where they
-    do not count) and ``is_linked`` (``link_runs.sql`` may change its rows).
+    ``changed_since`` gives, for a revision, the files that changed after it and (path, file_id) of those
+    removed; for None all files. A file has the columns of ``source_files``, ``batch`` (the parts that hold
+    its rows; None where they do not count) and ``is_linked`` (``link_runs.sql`` may change its rows).
     """
 
     identity: str
@@ -88,7 +89,8 @@ class UnpublishableError(Exception):
 
 @dataclass(frozen=True)
 class _State:
-    """What a database was made of. It says so only when it is complete: while it is changed its revision is NULL."""
+    """What a database was made of. It says so only when it is complete: while it is changed its revision is
+    NULL."""
 
     identity: str
     revision: int
@@ -97,7 +99,8 @@ class _State:
 
     @classmethod
     def read(cls, connection: duckdb.DuckDBPyConnection) -> _State | None:
-        """The state of a database; None where it is of another version of the schema, or was left half-way."""
+        """The state of a database; None where it is of another version of the schema, or was left
+        half-way."""
         if not has_current_schema(connection):
             return None
         row = connection.execute(
@@ -107,7 +110,8 @@ class _State:
 
     def write(self, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(
-            "UPDATE publication.state SET identity = ?, revision = ?, computed_sha256 = ?, catalog_sha256 = ?",
+            "UPDATE publication.state SET identity = ?, revision = ?, computed_sha256 = ?, catalog_sha256 = "
+            "?",
             [self.identity, self.revision, self.computed_sha256, self.catalog_sha256],
         )
 
@@ -154,9 +158,11 @@ def publish(
 
 
 def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]]) -> Publication:
-    """Replace the rows of computed tables and publish them; everything else stays as it is, pending drops too.
+    """Replace the rows of computed tables and publish them; everything else stays as it is, pending drops
+    too.
 
-    Where the database is of another version of the schema, the rows wait for the next ingest, which makes it again.
+    Where the database is of another version of the schema, the rows wait for the next ingest, which makes it
+    again.
 
     Raises:
         ValueError: see :func:`perf_assets.store.computed.write_computed`.
@@ -239,10 +245,11 @@ def _update(
 def _brought_up(
     paths: DataPaths, wanted: _State, *, allow_older: bool = True
 ) -> Generator[tuple[duckdb.DuckDBPyConnection, _State | None]]:
-    """A database that can be brought up to date, open for writing, with its state; it is swapped in at the end.
+    """A database that can be brought up to date, open for writing, with its state; it is swapped in at the
+    end.
 
-    The state is None where none can be: then nothing is swapped. With ``allow_older`` it may be the spare, which holds
-    an earlier state; without, it holds exactly the published one but for computed tables.
+    The state is None where none can be: then nothing is swapped. With ``allow_older`` it may be the spare,
+    which holds an earlier state; without, it holds exactly the published one but for computed tables.
     """
     import duckdb
 
@@ -323,7 +330,8 @@ def _read_computed(paths: DataPaths, healed: list[str]) -> tuple[dict[str, pa.Ta
             paths.quarantine.mkdir(parents=True, exist_ok=True)
             os.replace(file, paths.quarantine / file.name)
             healed.append(
-                f"the computed table {table} was damaged ({error}) and is withdrawn: '{MAKERS[table]}' makes it again"
+                f"the computed table {table} was damaged ({error}) and is withdrawn: '{MAKERS[table]}' "
+                "makes it again"
             )
             continue
         if rows is not None:

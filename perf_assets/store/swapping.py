@@ -1,4 +1,5 @@
-"""Database files: opening one to write, and letting it take the place of the published one. No table is known here."""
+"""Database files: opening one to write, and letting it take the place of the published one. No table is known
+here."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ _NETWORK_TYPES = frozenset(
 def network_type(folder: Path, mounts: Path = MOUNTS) -> str | None:
     """Tell the type of the network file system that a folder lies on; None where it is a local one.
 
-    ``mounts`` is a mount table as Linux prints it (proc(5), mountinfo); without one everything counts as local.
+    ``mounts`` is a mount table as Linux prints it (proc(5), mountinfo); without one everything counts as
+    local.
     """
     try:
         lines = mounts.read_text().splitlines()

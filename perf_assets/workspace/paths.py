@@ -140,7 +140,8 @@ def in_folder(root: Path) -> DataPaths:
 
 
 def launchable_sweep(name: str) -> Path:
-    """The file of a sweep that may be launched: one in ``PERF_ASSETS_SWEEPS``, by default the folder ``sweeps``.
+    """The file of a sweep that may be launched: one in ``PERF_ASSETS_SWEEPS``, by default the folder
+    ``sweeps``.
 
     Raises:
         ValueError: it lies elsewhere.

@@ -50,7 +50,8 @@ def max_file_bytes() -> int:
 
 
 def keep_replaced_s() -> float:
-    """For how long a replaced version stays in raw, in seconds: ``PERF_ASSETS_KEEP_REPLACED_DAYS``, by default 30.
+    """For how long a replaced version stays in raw, in seconds: ``PERF_ASSETS_KEEP_REPLACED_DAYS``, by
+    default 30.
 
     Raises:
         SettingError: it is no number of days.

@@ -70,7 +70,10 @@ def test_demo(project, data):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lenet5" in done.stdout
-    measured = "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device_kind = 'cpu' AND status = 'ok'"
+    measured = (
+        "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device_kind = 'cpu' AND "
+        "status = 'ok'"
+    )
     assert sql(data, measured) == [(1,)]
 
 

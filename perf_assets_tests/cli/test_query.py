@@ -1,4 +1,5 @@
-"""``perf-assets sql`` and ``tables`` where people look: what is written is whole, what is shown fits, errors are a line."""
+"""``perf-assets sql`` and ``tables`` where people look: what is written is whole, what is shown fits, errors
+are a line."""
 
 import json
 import os
@@ -134,7 +135,8 @@ def test_a_project_made_by_init_works(tmp_path, ask):
     environment = {name: value for name, value in ask.environment.items() if name != "PERF_ASSETS_DATA"}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     script = (
-        "set -e; perf-assets init x; cd x; source activate-perf-assets; perf-assets ingest; perf-assets doctor;"
+        "set -e; perf-assets init x; cd x; source activate-perf-assets; perf-assets ingest; perf-assets "
+        "doctor;"
         " dagster asset materialize --select cleaned_runs; test -d data/dagster_home"
     )
     done = subprocess.run(

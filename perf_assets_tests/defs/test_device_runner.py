@@ -95,7 +95,8 @@ def failure_of(result) -> str:
 
 
 RUNS = """
-    SELECT status, host, coalesce(config->'spec'->>'device_label', '?'), config->'engine'->>'name', config->'engine'->>'job_id'
+    SELECT status, host, coalesce(config->'spec'->>'device_label', '?'), config->'engine'->>'name',
+        config->'engine'->>'job_id'
     FROM cleaned_runs WHERE tool = 'perf_assets' ORDER BY started_at
 """
 

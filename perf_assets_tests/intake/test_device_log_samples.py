@@ -222,7 +222,8 @@ def test_prune_profiles(query, path):
     )
     assert flagged == entry["scalars_are_running_sums"]
     samples = query(
-        "SELECT count(*), min(sampled_at), max(sampled_at), avg(metrics['vm_percent']), max(metrics['vm_total']),"
+        "SELECT count(*), min(sampled_at), max(sampled_at), avg(metrics['vm_percent']), "
+        "max(metrics['vm_total']),"
         " max(metrics['gpu_GPU_Total_Memory_1']), max(metrics['gpu_GPU_Load_1']),"
         " max(metrics['cpu_psi_total']) - min(metrics['cpu_psi_total'])"
         f" FROM cleaned_samples WHERE file_id = {FILE}",

@@ -31,7 +31,8 @@ SCORE = {
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> DataPaths:
-    """A data folder with a bit of everything: several ingests, a deleted drop, a log that grew, a computed table."""
+    """A data folder with a bit of everything: several ingests, a deleted drop, a log that grew, a computed
+    table."""
     data = DataPaths(tmp_path_factory.mktemp("whole") / "data")
     for name in ("load_tests", "telemetry", "profiles"):
         shutil.copytree(EXAMPLES / name, data.drops / name)
@@ -246,7 +247,8 @@ def test_a_folder_given_again_grows_in_place(data, tmp_path):
 
 
 def test_a_folder_given_again_after_a_kill_counts_once(data, tmp_path):
-    """What is left of the first try is a whole or no copy of each file, and the ledger may be lost as well."""
+    """What is left of the first try is a whole or no copy of each file, and the ledger may be lost as
+    well."""
     log = tmp_path / "big.csv"
     log.write_text(POLL_HEADER + poll_rows(0, 3000))
     (target,) = copy_in([log], data)

@@ -117,7 +117,10 @@ class TestSameDropsSameTables:
     @pytest.mark.parametrize("seed", range(20))
     def test_killed_at_a_random_moment(self, examples_ingested, data, seed):
         shutil.copytree(EXAMPLES, data.drops, dirs_exist_ok=True)
-        script = "from perf_assets.intake.pipeline import ingest; from perf_assets.workspace.paths import data_paths; "
+        script = (
+            "from perf_assets.intake.pipeline import ingest; from perf_assets.workspace.paths import "
+            "data_paths; "
+        )
         script += "import perf_assets.store.publish, pyarrow.parquet, duckdb; print('go', flush=True); "
         script += "ingest(data_paths())"
         environment = os.environ | {"PERF_ASSETS_DATA": str(data.root)}
@@ -257,7 +260,10 @@ class TestReadersAndWriters:
     def test_ingests_wait_for_each_other(self, data):
         for i in range(8):
             write(data, f"poll-{i}.csv", POLL_HEADER + poll_rows(60 * i, 30))
-        script = "from perf_assets.intake.pipeline import ingest; from perf_assets.workspace.paths import data_paths; "
+        script = (
+            "from perf_assets.intake.pipeline import ingest; from perf_assets.workspace.paths import "
+            "data_paths; "
+        )
         script += "print(len(ingest(data_paths()).read))"
         environment = os.environ | {"PERF_ASSETS_DATA": str(data.root)}
         children = [

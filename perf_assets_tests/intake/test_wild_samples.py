@@ -1,4 +1,5 @@
-"""Cases made from public files: the queries beside them give their rows. The inputs are no part of the project."""
+"""Cases made from public files: the queries beside them give their rows. The inputs are no part of the
+project."""
 
 import json
 import math

@@ -1,4 +1,5 @@
-"""Specs, sweeps, site files and launch configs that cannot be: one line with file, key and cure, and nothing starts."""
+"""Specs, sweeps, site files and launch configs that cannot be: one line with file, key and cure, and nothing
+starts."""
 
 import json
 import tomllib

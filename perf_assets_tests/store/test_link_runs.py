@@ -349,7 +349,8 @@ class TestEvidence:
         "net,1,1,net_config_0,1:GPU,20,50\nnet,1,2,net_config_0,1:GPU,30,60\n"
     )
     GPU = (
-        "Model,GPU UUID,Batch,Concurrency,Model Config Path,Instance Group,GPU Utilization (%),GPU Power Usage (W)\n"
+        "Model,GPU UUID,Batch,Concurrency,Model Config Path,Instance Group,GPU Utilization (%),GPU Power "
+        "Usage (W)\n"
         "net,GPU-1,1,1,net_config_0,1:GPU,50,60\nnet,GPU-1,1,2,net_config_0,1:GPU,70,80\n"
     )
 
@@ -376,8 +377,10 @@ class TestEvidence:
     def test_a_sweep_that_never_got_stable_with_its_empty_csv(self, tmp_path):
         header = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency\n"
         report = (
-            "*** Measurement Settings ***\n  Batch size: 1\n\nRequest concurrency: 4\nFailed to obtain stable "
-            "measurement within 4 measurement windows for concurrency 4. Please try to increase the interval.\n"
+            "*** Measurement Settings ***\n  Batch size: 1\n\nRequest concurrency: 4\nFailed to obtain "
+            "stable "
+            "measurement within 4 measurement windows for concurrency 4. Please try to increase the "
+            "interval.\n"
         )
         connection = linked(write(tmp_path, {"a/sweep.csv": header, "a/stdout.txt": report}))
         (run,) = rows(connection, "SELECT status, batch_size FROM cleaned_runs")
@@ -407,6 +410,7 @@ class TestEvidence:
         parts = rows(
             connection,
             "SELECT * FROM cleaned_runs WHERE parent_run_id IS NOT NULL AND parent_run_id NOT IN "
-            "(SELECT run_id FROM run_sources) AND run_id NOT IN (SELECT run_id FROM run_sources) AND tool = 'ai3'",
+            "(SELECT run_id FROM run_sources) AND run_id NOT IN (SELECT run_id FROM run_sources) AND tool = "
+            "'ai3'",
         )
         assert parts == []

@@ -1,4 +1,5 @@
-"""What the report tells, a section a question: its SQL, and when it is left out. Nothing is drawn or written here."""
+"""What the report tells, a section a question: its SQL, and when it is left out. Nothing is drawn or written
+here."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Section:
 SECTIONS = (
     Section(
         "What is in the store",
-        "Files by format and what became of them. Lines are records, rejected, or ignored (headers, blanks, comments).",
+        "Files by format and what became of them. Lines are records, rejected, or ignored (headers, blanks, "
+        "comments).",
         "source_files",
         """
         SELECT coalesce(format, '-') AS format, status, count(*) AS files, sum(runs)::BIGINT AS runs,
@@ -32,7 +34,8 @@ SECTIONS = (
         "cleaned_runs",
         """
         SELECT coalesce(r.started_at, f.ingested_at) AS "when", r.tool, r.name, r.status, r.model,
-               coalesce(r.device, r.device_kind) AS device, r.batch_size, round(r.latency_ms, 3) AS latency_ms,
+               coalesce(r.device, r.device_kind) AS device, r.batch_size, round(r.latency_ms, 3) AS
+                   latency_ms,
                round(r.throughput_per_s, 2) AS throughput_per_s, round(r.energy_j, 2) AS energy_j, f.path
         FROM cleaned_runs AS r JOIN source_files AS f USING (file_id)
         WHERE r.status <> 'superseded'
@@ -60,7 +63,8 @@ SECTIONS = (
         """
         SELECT r.name, r.dataset, coalesce(r.device, r.device_kind) AS device, r.world_size, r.batch_size,
                round(avg(e.duration_s), 2) AS epoch_s, count(*) AS epochs, f.path
-        FROM cleaned_runs AS r JOIN cleaned_epochs AS e USING (run_id) JOIN source_files AS f ON f.file_id = r.file_id
+        FROM cleaned_runs AS r JOIN cleaned_epochs AS e USING (run_id) JOIN source_files AS f ON f.file_id =
+            r.file_id
         WHERE r.status = 'ok' AND e.phase = 'train' AND e.epoch > 1
         GROUP BY ALL ORDER BY r.name
         """,
@@ -94,7 +98,8 @@ SECTIONS = (
         "Mean absolute error in percent on what was held out; coverage of intervals of 90 %.",
         "predictor_scores",
         """
-        SELECT target, device, split, method, n, round(mape, 1) AS mape_pct, round(coverage, 1) AS coverage_pct,
+        SELECT target, device, split, method, n, round(mape, 1) AS mape_pct, round(coverage, 1) AS
+            coverage_pct,
                round(abstained, 1) AS abstained_pct
         FROM predictor_scores WHERE "group" = 'all' ORDER BY target, device, split, mape
         """,
@@ -103,14 +108,16 @@ SECTIONS = (
         "Files that were not taken in",
         "Each with the reason and the cure.",
         "source_files",
-        "SELECT path, status, error FROM source_files WHERE status IN ('rejected', 'unsupported') ORDER BY path",
+        "SELECT path, status, error FROM source_files WHERE status IN ('rejected', 'unsupported') ORDER BY "
+        "path",
     ),
     Section(
         "Lines that were not used",
         "By file and reason.",
         "rejected_lines",
         """
-        SELECT f.path, r.reason, count(*) AS lines, min(r.line_number) AS first_line, any_value(r.detail) AS detail
+        SELECT f.path, r.reason, count(*) AS lines, min(r.line_number) AS first_line, any_value(r.detail) AS
+            detail
         FROM rejected_lines AS r JOIN source_files AS f USING (file_id) WHERE f.status = 'ingested'
         GROUP BY ALL ORDER BY lines DESC LIMIT 50
         """,

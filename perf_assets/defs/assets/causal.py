@@ -18,7 +18,8 @@ class GraphChoice(dg.Config):
 
     graphs: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="What docs/causal.toml says of each graph: tool, name, tiers, ...; empty for the default tools'.",
+        description="What docs/causal.toml says of each graph: tool, name, tiers, ...; empty for the "
+        "default tools'.",
     )
 
 

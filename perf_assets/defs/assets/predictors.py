@@ -64,7 +64,8 @@ def predictor_scores(data_folder: DataFolder) -> dg.MaterializeResult:
         dg.AssetCheckSpec(
             "predictions_hold",
             asset="predictions",
-            description="Of runs measured since, about nine in ten lie inside the intervals predicted for them.",
+            description="Of runs measured since, about nine in ten lie inside the intervals predicted for "
+            "them.",
         )
     ],
 )

@@ -20,9 +20,9 @@ ODD = 0
 class Entry:
     """One version of one file. The first fields are columns of ``source_files``; the rest is bookkeeping.
 
-    ``status`` is None until the file was read. ``batch`` holds its rows; ``parsed_by`` and ``parsed_path`` say how
-    they were made (parser and its version, time zone, path), so that they are made again when any of it changes. Of
-    all paths with the same content one is the primary, whose rows count.
+    ``status`` is None until the file was read. ``batch`` holds its rows; ``parsed_by`` and ``parsed_path``
+    say how they were made (parser and its version, time zone, path), so that they are made again when any of
+    it changes. Of all paths with the same content one is the primary, whose rows count.
     """
 
     path: str

@@ -1,8 +1,9 @@
 """The ledger: every version of every file ever seen under drops, and what became of it, in one SQLite file.
 
-Changing a few entries costs as much as these entries: each carries the number of the change (``revision``) that
-touched it last, so that publishing finds what is new by an index. The published ``source_files`` is this table without
-its bookkeeping columns. Rules of what follows from what lies in drops stand here; hashing and parsing do not.
+Changing a few entries costs as much as these entries: each carries the number of the change (``revision``)
+that touched it last, so that publishing finds what is new by an index. The published ``source_files`` is this
+table without its bookkeeping columns. Rules of what follows from what lies in drops stand here; hashing and
+parsing do not.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ _COLUMNS = tuple(each.name for each in fields(Entry))
 
 
 class Ledger:
-    """Entries in SQLite. Changes are kept by :meth:`commit`; the caller holds the ingest lock while it changes any."""
+    """Entries in SQLite. Changes are kept by :meth:`commit`; the caller holds the ingest lock while it
+    changes any."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -137,7 +139,8 @@ class Ledger:
         )
 
     def waiting(self, valid: Collection[str]) -> list[Entry]:
-        """Primaries to be read: not read yet, read otherwise than any of ``valid`` says, or under another path."""
+        """Primaries to be read: not read yet, read otherwise than any of ``valid`` says, or under another
+        path."""
         found = self._connection.execute("SELECT DISTINCT parsed_by FROM entries WHERE is_primary = 1")
         stale = [by for (by,) in found if by and by not in valid]
         entries = self._select("WHERE is_primary = 1 AND parsed_by IS NULL")
@@ -149,7 +152,8 @@ class Ledger:
         return sorted(entries, key=lambda entry: entry.path)
 
     def held_contents(self) -> set[str]:
-        """The contents that entries hold and raw must have, but for replaced versions and what was never copied."""
+        """The contents that entries hold and raw must have, but for replaced versions and what was never
+        copied."""
         found = self._connection.execute(
             "SELECT DISTINCT file_id FROM entries WHERE status IS NOT 'replaced' AND signature <> 0"
             " AND parsed_by IS NOT ''"
@@ -270,7 +274,8 @@ class Ledger:
             self._write(entry)
 
     def note_absent(self, paths: Iterable[str]) -> None:
-        """Paths that no longer exist keep their rows, unless the same content lies elsewhere: it was moved."""
+        """Paths that no longer exist keep their rows, unless the same content lies elsewhere: it was
+        moved."""
         for path in paths:
             for entry in self._select("WHERE path = ? AND is_present = 1 AND signature <> 0", path):
                 others = [
@@ -302,7 +307,8 @@ class Ledger:
         self._write(entry)
 
     def _settle(self, file_id: str, now: datetime) -> None:
-        """Choose the primary of a content; the others are duplicates, or share the fate of one not taken in."""
+        """Choose the primary of a content; the others are duplicates, or share the fate of one not taken
+        in."""
         entries = self.of_content(file_id)
         if not entries:
             return

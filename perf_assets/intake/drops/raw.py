@@ -1,8 +1,9 @@
-"""Immutable copies of drops, addressed by content: what the parsers read, and the truth that all else follows from.
+"""Immutable copies of drops, addressed by content: what the parsers read, and the truth that all else follows
+from.
 
-``raw/ab/<file_id>`` is the copy of a content, a file or for a run directory a folder of its files. Beside the copies
-of a shard, ``raw/ab/seen.jsonl`` has a line for each path under which one of them was ever seen, so that a lost ledger
-can be made again.
+``raw/ab/<file_id>`` is the copy of a content, a file or for a run directory a folder of its files. Beside the
+copies of a shard, ``raw/ab/seen.jsonl`` has a line for each path under which one of them was ever seen, so
+that a lost ledger can be made again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ READING = ("format", "lines", "runs", "records", "rejected", "ignored", "parser_
 
 @dataclass(frozen=True)
 class Stored:
-    """A content that lies in raw. ``begins_with`` is the file_id of its beginning, where that was asked for."""
+    """A content that lies in raw. ``begins_with`` is the file_id of its beginning, where that was asked
+    for."""
 
     file_id: str
     begins_with: str | None = None
@@ -126,7 +128,8 @@ def note_sighting(sighting: Sighting, raw: Path) -> None:
 
 
 def sightings(raw: Path) -> Iterator[Sighting]:
-    """Every sighting that can be read, and one for each copy that lost its own, oldest first in each shard."""
+    """Every sighting that can be read, and one for each copy that lost its own, oldest first in each
+    shard."""
     for folder in sorted(path for path in raw.glob("??") if path.is_dir()):
         contents = {path.name: path for path in folder.iterdir() if _is_file_id(path.name)}
         told: set[str] = set()

@@ -1,4 +1,5 @@
-"""Making a ledger again: from raw, where it was lost or damaged, and from the Parquet file of earlier versions."""
+"""Making a ledger again: from raw, where it was lost or damaged, and from the Parquet file of earlier
+versions."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _EARLIER_LEDGER = "ledger.parquet"
 
 @contextmanager
 def open_ledger(paths: DataPaths, healed: list[str] | None = None) -> Generator[Ledger]:
-    """Open the ledger; one that is gone or damaged is first made again from raw. The caller holds the ingest lock.
+    """Open the ledger; one that is gone or damaged is first made again from raw. The caller holds the ingest
+    lock.
 
     Args:
         paths: the data folder.
@@ -31,7 +33,8 @@ def open_ledger(paths: DataPaths, healed: list[str] | None = None) -> Generator[
     """
     if shared := network_type(paths.root if paths.root.exists() else paths.root.parent):
         raise LedgerError(
-            f"{paths.root} lies on {shared}, where the ledger and its locks are not safe: let PERF_ASSETS_DATA name a"
+            f"{paths.root} lies on {shared}, where the ledger and its locks are not safe: let "
+            "PERF_ASSETS_DATA name a"
             " local folder; only drops and work may be shared (PERF_ASSETS_DROPS, PERF_ASSETS_WORK)"
         )
     said = healed if healed is not None else []
@@ -79,7 +82,8 @@ def _make_again(paths: DataPaths, said: list[str], reason: str) -> None:
 
 
 def _from_raw(paths: DataPaths) -> None:
-    """Every content that was seen, under the paths where it was seen; of each path the last content counts."""
+    """Every content that was seen, under the paths where it was seen; of each path the last content
+    counts."""
     history: dict[str, list[raw.Sighting]] = {}
     for sighting in raw.sightings(paths.raw):
         history.setdefault(sighting.path, []).append(sighting)
@@ -103,7 +107,8 @@ def _from_raw(paths: DataPaths) -> None:
 
 
 def _migrate(earlier: Path, paths: DataPaths) -> None:
-    """Take over the entries of a Parquet ledger. What it names is not read again; signatures are made anew."""
+    """Take over the entries of a Parquet ledger. What it names is not read again; signatures are made
+    anew."""
     import pyarrow.parquet as pq
 
     now = _now()

@@ -114,7 +114,8 @@ def scan(drops: Path, known: dict[str, int] | None = None) -> Scan:
 
 
 def lies_in(drop: Drop, place: str) -> bool:
-    """Is the drop this file, in this folder, or a run directory with this file? ``place`` is a path under drops."""
+    """Is the drop this file, in this folder, or a run directory with this file? ``place`` is a path under
+    drops."""
     return f"{drop.path}/".startswith(f"{place}/") or place.startswith(f"{drop.path}/") or place == "."
 
 
@@ -124,7 +125,8 @@ def shown_path(path: Path, drops: Path) -> str:
 
 
 def shown_name(name: str) -> str:
-    """A file name as text: bytes that are no UTF-8 become ``\\xff``, and a backslash that would read so ``\\x5c``."""
+    """A file name as text: bytes that are no UTF-8 become ``\\xff``, and a backslash that would read so
+    ``\\x5c``."""
     if name.isascii() and "\\" not in name:
         return name
     escaped = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name)
@@ -162,7 +164,8 @@ def _scan_folder(
             yield Oddity(
                 path,
                 "rejected",
-                "a symbolic link, which is never followed; drop the file itself, or use 'perf-assets ingest PATH'",
+                "a symbolic link, which is never followed; drop the file itself, or use 'perf-assets ingest "
+                "PATH'",
             )
         elif kind == stat.S_IFDIR:
             if Path(name).suffix in _FILE_LIKE_SUFFIXES:
@@ -199,8 +202,8 @@ def _scan_folder(
 
 
 def _signature(status: os.stat_result) -> int:
-    # ctime as well: a file can be replaced by an older one of the same size and time stamp. Hashes of whole numbers
-    # are the same in every process; 0 stands for what is no drop.
+    # ctime as well: a file can be replaced by an older one of the same size and time stamp. Hashes of whole
+    # numbers are the same in every process; 0 stands for what is no drop.
     return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)) or 1
 
 
@@ -208,7 +211,8 @@ def _refusal(status: os.stat_result, limit_bytes: int) -> str | None:
     """Why a file is not even copied; None where it may be."""
     if status.st_size > limit_bytes:
         return (
-            f"larger than {limit_bytes / 2**30:.3g} GiB, the limit of PERF_ASSETS_MAX_FILE; split it, compress it with gzip,"
+            f"larger than {limit_bytes / 2**30:.3g} GiB, the limit of PERF_ASSETS_MAX_FILE; split it, "
+            "compress it with gzip,"
             " or raise the limit"
         )
     if status.st_size > _SPARSE_BYTES and status.st_blocks * _BLOCK_BYTES * 8 < status.st_size:

@@ -52,7 +52,8 @@ def check_names(names: Iterable[str]) -> None:
     longest = max(map(len, names), default=0)
     if longest > MAX_NAME_CHARS:
         raise UnreadableSourceError(
-            f"a column has a name of {longest} characters, which no tool gives; correct the header and drop it again"
+            f"a column has a name of {longest} characters, which no tool gives; correct the header and drop "
+            "it again"
         )
 
 

@@ -1,4 +1,5 @@
-"""How a network is pruned, in place: by dependency graphs, by chains where these fail, or by masks of weights.
+"""How a network is pruned, in place: by dependency graphs, by chains where these fail, or by masks of
+weights.
 
 Directories, child processes and verification stand in ``pruning``.
 """

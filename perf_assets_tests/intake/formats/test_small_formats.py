@@ -6,7 +6,8 @@ from perf_assets.intake.parsing.cells import csv_cells, integer, number, numbers
 from perf_assets_tests.support import read_text
 
 DUMP = (
-    "Stats after cleanup.\nPool ID:      0\nLimit:   1024 (1.00 KB)\nMaxInUse:  2097152 (2.00 MB)\nNumAllocs:   7\n"
+    "Stats after cleanup.\nPool ID:      0\nLimit:   1024 (1.00 KB)\nMaxInUse:  2097152 (2.00 "
+    "MB)\nNumAllocs:   7\n"
     "FragmentationMask:         \n"
 )
 

@@ -479,7 +479,8 @@ class TestNodeWithoutDagsterAndDuckdb:
         assert json.loads(log.read_text().splitlines()[-1])["status"] == "ok"
 
     def test_a_whole_sweep_runs(self, python, tmp_path):
-        """With a budget, so that the choice of sizes is made there too; nothing that is absent is imported."""
+        """With a budget, so that the choice of sizes is made there too; nothing that is absent is
+        imported."""
         sweep = tmp_path / "sweep.toml"
         sweep.write_text(
             'name = "node"\nnetworks = ["lenet5"]\nvary = "batch_size"\nsmallest = 1\nlargest = 6\n'

@@ -39,7 +39,8 @@ class ArtifactError(ValueError):
 def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, Any]] | None = None) -> Path:
     """Write ``<name>.json`` and the arrays that it names; each appears in one rename, the JSON file last.
 
-    The arrays' file has their hash in its name, so whoever reads the JSON file finds the arrays it was written with.
+    The arrays' file has their hash in its name, so whoever reads the JSON file finds the arrays it was
+    written with.
 
     Returns:
         The JSON file.
@@ -101,7 +102,8 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
 def replace_fitted(fitted: Path, folder: Path, targets: Collection[str]) -> None:
     """Let the predictors of some targets that lie in ``fitted`` take the place of those in ``folder``.
 
-    A reader sees for each predictor the old one or the new one, whole. What was fitted on runs that are gone goes.
+    A reader sees for each predictor the old one or the new one, whole. What was fitted on runs that are gone
+    goes.
     """
     new = {file.name for file in fitted.glob("*.json")}
     for arrays in fitted.glob("*.npz"):

@@ -1,4 +1,5 @@
-"""Tables of PyTorch's profiler (``prof.key_averages().table()``): a row an operator; times and memory as printed.
+"""Tables of PyTorch's profiler (``prof.key_averages().table()``): a row an operator; times and memory as
+printed.
 
 A table is a run; each number of an operator is a counter of it, with the operator as scope and its calls.
 """

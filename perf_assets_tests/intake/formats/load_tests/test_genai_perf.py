@@ -5,13 +5,16 @@ from perf_assets_tests.support import read_text
 PROFILE = (
     "Metric,avg,min,max,p99,p95,p90,p75,p50\r\n"
     "Time To First Token (ms),41.20,33.10,88.40,80.20,61.00,52.40,44.00,39.10\r\n"
-    'Request Latency (ms),"1,042.10",812.40,"1,610.00","1,588.30","1,402.20","1,310.00","1,120.50","1,004.90"\r\n'
+    "Request Latency "
+    '(ms),"1,042.10",812.40,"1,610.00","1,588.30","1,402.20","1,310.00","1,120.50","1,004.90"\r\n'
     "\r\nMetric,Value\r\nRequest Throughput (per sec),3.84\r\nRequest Count (count),230.00\r\n"
 )
 ANALYZE = (
-    "Config Name,Concurrency,ISL,p99 Time To First Token (ms),p99 Request Latency (ms),Request Throughput (requests/sec)\r\n"
+    "Config Name,Concurrency,ISL,p99 Time To First Token (ms),p99 Request Latency (ms),Request Throughput "
+    "(requests/sec)\r\n"
     "run_1,2,200,47.12,801.20,2.31\r\nrun_0,1,200,35.90,760.40,1.29\r\n\r\n"
-    "Config Name,GPU,p99 GPU Power Usage (W),p99 GPU Energy Consumption (MJ),p99 GPU Utilization (%),p99 GPU Memory Used (GB)\r\n"
+    "Config Name,GPU,p99 GPU Power Usage (W),p99 GPU Energy Consumption (MJ),p99 GPU Utilization (%),p99 "
+    "GPU Memory Used (GB)\r\n"
     "run_1,gpu0,91.30,1.21,46.00,21.90\r\n"
 )
 

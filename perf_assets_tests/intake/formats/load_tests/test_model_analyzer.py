@@ -4,8 +4,14 @@ import pytest
 
 from perf_assets_tests.support import read_text
 
-INFERENCE = "Model,Batch,Concurrency,Model Config Path,Instance Group,Max Batch Size,Satisfies Constraints,Throughput (infer/sec),p99 Latency (ms)"
-GPU = "Model,GPU UUID,Batch,Concurrency,Model Config Path,GPU Memory Usage (MB),GPU Utilization (%),GPU Power Usage (W)"
+INFERENCE = (
+    "Model,Batch,Concurrency,Model Config Path,Instance Group,Max Batch Size,Satisfies "
+    "Constraints,Throughput (infer/sec),p99 Latency (ms)"
+)
+GPU = (
+    "Model,GPU UUID,Batch,Concurrency,Model Config Path,GPU Memory Usage (MB),GPU Utilization (%),GPU "
+    "Power Usage (W)"
+)
 
 
 def test_units_become_those_of_the_tables(tmp_path):
@@ -35,7 +41,10 @@ def test_gpu_table(tmp_path):
 
 
 def test_server_only_table(tmp_path):
-    text = "Model,GPU UUID,GPU Memory Usage (MB),GPU Utilization (%),GPU Power Usage (W)\ntriton-server,GPU-1,440.4,0.0,31.5\n"
+    text = (
+        "Model,GPU UUID,GPU Memory Usage (MB),GPU Utilization (%),GPU Power Usage "
+        "(W)\ntriton-server,GPU-1,440.4,0.0,31.5\n"
+    )
     reading = read_text(tmp_path, text)
     assert (reading.run["model"], reading.run["status"]) == ("triton-server", "ok")
     assert reading.rows("cleaned_load_gpus")[0]["level"] is None

@@ -12,7 +12,8 @@ REPORTS = sorted(LOAD_TESTS.rglob("stdout.txt")) + sorted(LOAD_TESTS.glob("perf_
 
 def block(concurrency, throughput, p50=100, extra="", head="Request concurrency"):
     return (
-        f"{head}: {concurrency}\n  Client: \n    Request count: 50\n{extra}    Throughput: {throughput} infer/sec\n"
+        f"{head}: {concurrency}\n  Client: \n    Request count: 50\n{extra}    Throughput: {throughput} "
+        "infer/sec\n"
         f"    Avg latency: {p50 + 5} usec (standard deviation 7 usec)\n    p50 latency: {p50} usec\n"
     )
 
@@ -105,7 +106,8 @@ def test_both_protocols(tmp_path, time):
 
 def test_gpus_of_the_server(tmp_path):
     text = block(2, 10) + (
-        "  Server Prometheus Metrics: \n    Avg GPU Utilization:\n      GPU-0a : 45.5%\n    Avg GPU Power Usage:\n"
+        "  Server Prometheus Metrics: \n    Avg GPU Utilization:\n      GPU-0a : 45.5%\n    Avg GPU Power "
+        "Usage:\n"
         "      GPU-0a : 120.25 watts\n    Max GPU Memory Usage:\n      GPU-0a : 8342470656 bytes\n"
         "    Total GPU Memory:\n      GPU-0a : 85899345920 bytes\n"
     )
@@ -119,7 +121,10 @@ def test_gpus_of_the_server(tmp_path):
 
 
 def test_several_runs_in_one_file(tmp_path):
-    summary = "Inferences/Second vs. Client Average Batch Latency\nConcurrency: 1, throughput: 10 infer/sec, latency 105 usec\n"
+    summary = (
+        "Inferences/Second vs. Client Average Batch Latency\nConcurrency: 1, throughput: 10 "
+        "infer/sec, latency 105 usec\n"
+    )
     reading = read_text(
         tmp_path,
         block(1, 10)
@@ -139,7 +144,10 @@ def test_several_runs_in_one_file(tmp_path):
 
 
 def test_a_summary_before_its_block(tmp_path):
-    summary = "Inferences/Second vs. Client Average Batch Latency\nConcurrency: 1, throughput: 10 infer/sec, latency 105 usec\nConcurrency: 2, 19 infer/sec, latency 111 usec\n"
+    summary = (
+        "Inferences/Second vs. Client Average Batch Latency\nConcurrency: 1, throughput: 10 "
+        "infer/sec, latency 105 usec\nConcurrency: 2, 19 infer/sec, latency 111 usec\n"
+    )
     reading = read_text(tmp_path, summary + block(1, 10))
     assert len(reading.rows("cleaned_runs")) == 1
     one, two = reading.rows("cleaned_load_levels")
@@ -151,7 +159,8 @@ def test_an_unstable_level(tmp_path):
     text = (
         block(1, 10)
         + block(2, 11)
-        + "Failed to obtain stable measurement within 4 measurement windows for concurrency 2. Please try to increase the --measurement-interval.\n"
+        + "Failed to obtain stable measurement within 4 measurement windows for concurrency 2. Please try "
+        "to increase the --measurement-interval.\n"
     )
     reading = read_text(tmp_path, text)
     one, two = reading.rows("cleaned_load_levels")
@@ -189,9 +198,11 @@ def test_composing_models_without_version(tmp_path):
     text = block(3, 10) + (
         "  Server:\n    Avg request latency: 900 usec (overhead 1 usec + queue 70 usec + compute 829 usec)\n"
         "  Composing models:\n  first, version:\n      Inference count: 44\n"
-        "      Avg request latency: 500 usec (overhead 1 usec + queue 50 usec + compute input 1 usec + compute infer 400 usec + compute output 48 usec)\n"
+        "      Avg request latency: 500 usec (overhead 1 usec + queue 50 usec + compute input 1 usec + "
+        "compute infer 400 usec + compute output 48 usec)\n"
         "  second, version: 2\n"
-        "      Avg request latency: 400 usec (overhead 1 usec + queue 20 usec + compute input 1 usec + compute infer 330 usec + compute output 48 usec)\n"
+        "      Avg request latency: 400 usec (overhead 1 usec + queue 20 usec + compute input 1 usec + "
+        "compute infer 330 usec + compute output 48 usec)\n"
     )
     reading = read_text(tmp_path, text)
     parent, first, second = reading.rows("cleaned_runs")

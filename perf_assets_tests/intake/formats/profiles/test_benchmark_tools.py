@@ -11,7 +11,8 @@ PREFIX = "[06/11/2024-15:30:00] [I] "
 SUMMARY = (
     f"{PREFIX}=== Performance summary ===\n{PREFIX}Throughput: 500.5 qps\n"
     f"{PREFIX}Latency: min = 1.5 ms, max = 3.25 ms, mean = 2.0 ms, median = 1.75 ms, percentile(99%) = 3 ms\n"
-    f"{PREFIX}GPU Compute Time: min = 1 ms, max = 3 ms, mean = 1.25 ms, median = 1.2 ms, percentile(99%) = 2 ms\n"
+    f"{PREFIX}GPU Compute Time: min = 1 ms, max = 3 ms, mean = 1.25 ms, median = 1.2 ms, percentile(99%) = "
+    "2 ms\n"
     f"{PREFIX}Total Host Walltime: 3.5 s\n"
 )
 
@@ -25,7 +26,8 @@ class TestTrtexec:
         options = (
             f"{PREFIX}=== Model Options ===\n{PREFIX}Model: a/net.onnx\n{PREFIX}=== Inference Options ===\n"
             f"{PREFIX}Input inference shape: x=8x3x224x224\n{PREFIX}=== Device Information ===\n"
-            f"{PREFIX}Selected Device: NVIDIA L4\n{PREFIX}Engine built in 3 sec.\n[06/11/2024-15:30:00] [W] slow clock\n"
+            f"{PREFIX}Selected Device: NVIDIA L4\n{PREFIX}Engine built in 3 sec.\n[06/11/2024-15:30:00] [W] "
+            "slow clock\n"
         )
         reading = read_text(tmp_path, banner("RUNNING") + options + SUMMARY + banner("PASSED"))
         run = reading.run

@@ -27,7 +27,10 @@ def test_rows_and_repeated_headers(tmp_path):
 
 
 def test_without_any_time(tmp_path):
-    text = "# gpu   pwr  gtemp  mtemp     sm    mem\n# Idx     W      C      C      %      %\n    0    43     35      -      7      1\n"
+    text = (
+        "# gpu   pwr  gtemp  mtemp     sm    mem\n# Idx     W      C      C      %      %\n    0    43   "
+        "  35      -      7      1\n"
+    )
     (row,) = read_text(tmp_path, text).rows("cleaned_telemetry")
     assert (row["polled_at"], row["time_source"], row["power_w"]) == (None, "none", 43)
 

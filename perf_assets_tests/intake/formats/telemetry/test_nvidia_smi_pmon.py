@@ -4,11 +4,17 @@ import pytest
 
 from perf_assets_tests.support import read_text
 
-HEADER = "# gpu         pid   type     sm    mem     fb    command\n# Idx           #    C/G      %      %     MB    name\n"
+HEADER = (
+    "# gpu         pid   type     sm    mem     fb    command\n# Idx           #    C/G      %      %  "
+    "   MB    name\n"
+)
 
 
 def test_processes_of_a_poll_are_one_row(tmp_path):
-    polls = "    0       4711     C     61     30   8100    python train.py\n    0       4802     C      5      1    512    python\n    1          -     -      -      -      -    -\n"
+    polls = (
+        "    0       4711     C     61     30   8100    python train.py\n    0       4802     C      5  "
+        "    1    512    python\n    1          -     -      -      -      -    -\n"
+    )
     reading = read_text(tmp_path, HEADER + polls + polls)
     rows = reading.rows("cleaned_telemetry")
     assert [row["device_id"] for row in rows] == ["0", "1", "0", "1"]
@@ -23,7 +29,11 @@ def test_processes_of_a_poll_are_one_row(tmp_path):
 
 
 def test_with_times(tmp_path):
-    text = "#Date       Time        gpu         pid   type     sm    mem    command\n#YYYYMMDD   HH:MM:SS    Idx           #    C/G      %      %    name\n 20240611   10:10:00      0       4711     C     61     30    python\n 20240611   10:10:01      0       4802     C     5     1    python\n"
+    text = (
+        "#Date       Time        gpu         pid   type     sm    mem    command\n#YYYYMMDD   HH:MM:SS   "
+        " Idx           #    C/G      %      %    name\n 20240611   10:10:00      0       4711     C     61 "
+        "    30    python\n 20240611   10:10:01      0       4802     C     5     1    python\n"
+    )
     rows = read_text(tmp_path, text).rows("cleaned_telemetry")
     assert [(row["polled_at"].second, row["utilization_pct"]) for row in rows] == [(0, 61), (1, 5)]
 

@@ -55,7 +55,10 @@ class TestGpustatText:
 
 
 class TestRocmSmi:
-    HEADER = "device,Temperature (Sensor edge) (C),Average Graphics Package Power (W),GPU use (%),VRAM Total Used Memory (B)\n"
+    HEADER = (
+        "device,Temperature (Sensor edge) (C),Average Graphics Package Power (W),GPU use (%),VRAM "
+        "Total Used Memory (B)\n"
+    )
 
     def test_polls(self, tmp_path):
         text = (self.HEADER + "card0,45.0,212.0,82,1048576\ncard1,44.0,39.0,N/A,0\n\n") * 2
@@ -67,7 +70,8 @@ class TestRocmSmi:
 
     def test_socket_power_clocks_names_and_other_sensors(self, tmp_path):
         text = (
-            "device,Temperature (Sensor junction) (C),Current Socket Graphics Package Power (W),sclk clock speed:,"
+            "device,Temperature (Sensor junction) (C),Current Socket Graphics Package Power (W),sclk clock "
+            "speed:,"
             "Card Series,sclk clock level:\ncard0,61.0,140.0,(1502Mhz),Instinct MI210,1\nsystem,,,,,\n"
         )
         (row,), records = rows_of(tmp_path, text, "rocm_smi_csv")

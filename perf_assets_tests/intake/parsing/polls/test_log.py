@@ -231,7 +231,8 @@ def test_a_large_dirty_log_in_blocks(tmp_path):
             good += 1
             second = i // 4
             lines.append(
-                f"2024/05/01 {second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.000, {i % 4}, NVIDIA L40S,"
+                f"2024/05/01 {second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.000, {i % 4}, "
+                "NVIDIA L40S,"
                 f" {i % 100} %, {50 + i % 300}.25 W, {i % 4000} MiB\n"
             )
     reading = read_text(tmp_path, "".join(lines))
