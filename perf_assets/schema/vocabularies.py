@@ -24,3 +24,8 @@ CUDNN_ALGORITHMS = {
 
 ALGORITHMS = ("guess", *CUDNN_ALGORITHMS, "onednn")
 """Algorithms that a profile can ask for; ``guess`` is the framework's own choice."""
+
+THROUGHPUT_TOLERANCE_PER_S = 0.0051
+THROUGHPUT_TOLERANCE_SHARE = 1e-5
+"""Two sources tell the same throughput where they differ by no more than one of both: tools print two decimals or six
+digits. In SQL it is the macro ``same_throughput``."""

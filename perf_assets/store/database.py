@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perf_assets.schema import tables as schema
+from perf_assets.schema.vocabularies import THROUGHPUT_TOLERANCE_PER_S, THROUGHPUT_TOLERANCE_SHARE
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,7 +21,7 @@ LINK_SCRIPTS = ("link_runs.sql", "merge_runs.sql")
 # 1.x clients open this version; what 2.0 writes by default they cannot.
 STORAGE_VERSION = "v1.4.0"
 MEMORY_LIMIT = "600MB"
-BOOKKEEPING = "3"
+BOOKKEEPING = "4"
 """Version of the schema ``publication``, which is the publisher's own."""
 
 
@@ -85,6 +86,10 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("BEGIN")  # one commit, not one for each of some hundred statements
     for statement in statements:
         connection.execute(statement)
+    connection.execute(
+        "CREATE MACRO same_throughput(mine, others) AS abs(mine - others) <="
+        f" greatest({THROUGHPUT_TOLERANCE_PER_S}, {THROUGHPUT_TOLERANCE_SHARE} * abs(mine))"
+    )
     connection.execute("CREATE SCHEMA publication")
     connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT, is_linked BOOLEAN)")
     connection.execute(

@@ -141,9 +141,8 @@ CHECKS: tuple[Check, ...] = (
         FROM load_level_sources AS a
         JOIN load_level_sources AS b USING (run_id, mode, level)
         WHERE a.source_run_id < b.source_run_id
-          AND (abs(a.throughput_per_s - b.throughput_per_s) > greatest(0.0051, 1e-5 * a.throughput_per_s)
-            OR abs(a.response_throughput_per_s - b.response_throughput_per_s)
-               > greatest(0.0051, 1e-5 * a.response_throughput_per_s)
+          AND (NOT same_throughput(a.throughput_per_s, b.throughput_per_s)
+            OR NOT same_throughput(a.response_throughput_per_s, b.response_throughput_per_s)
             OR abs(a.avg_us - b.avg_us) > 1 OR abs(a.p50_us - b.p50_us) > 1 OR abs(a.p90_us - b.p90_us) > 1
             OR abs(a.p95_us - b.p95_us) > 1 OR abs(a.p99_us - b.p99_us) > 1 OR a.requests <> b.requests)
         """,

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from perf_assets.intake.parsing.cells import number
+from perf_assets.schema.vocabularies import THROUGHPUT_TOLERANCE_PER_S, THROUGHPUT_TOLERANCE_SHARE
 
 _N = r"(-?[\d.]+(?:e[+-]?\d+)?)"
 
@@ -104,7 +105,7 @@ class Block:
         mine, others = self.values.get("throughput_per_s"), other.values.get("throughput_per_s")
         if mine is None or others is None:
             return True
-        return abs(mine - others) <= max(0.0051, 1e-5 * abs(mine))
+        return abs(mine - others) <= max(THROUGHPUT_TOLERANCE_PER_S, THROUGHPUT_TOLERANCE_SHARE * abs(mine))
 
 
 class BlockReader:

@@ -53,7 +53,7 @@ agreeing AS (
            any_value(same_folder) AS same_folder, count(*) AS common, min(factor) AS factor,
            max(factor) AS largest_factor, least(any_value(levels), any_value(other_levels)) AS needed
     FROM pairs
-    WHERE abs(other_throughput - factor * throughput) <= greatest(0.0051, 1e-5 * other_throughput)
+    WHERE same_throughput(other_throughput, factor * throughput)
     GROUP BY run_id, other_id
 )
 SELECT *
