@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
+
+from perf_assets.measuring.devices.nvml import NvmlReader
+from perf_assets.measuring.devices.power import PowerReader, PowerReading
+from perf_assets.measuring.devices.rapl import RaplReader
 
 POLL_S = 0.05
 COUNTER_UPDATE_S = 0.1
@@ -26,142 +28,6 @@ SETTLE_S = 1.5
 MAX_DISAGREEMENT = 0.10
 """Counter and trapezoid further apart than this share are flagged ``energy_suspect``."""
 LONGEST_GAP_S = 1.0
-
-
-class PowerUnavailableError(RuntimeError):
-    """This machine does not tell the power of this device; the message says why."""
-
-
-@dataclass(frozen=True)
-class PowerReading:
-    """One poll of a device; None where it does not say."""
-
-    at_s: float
-    power_w: float | None = None
-    counter_j: float | None = None
-    sm_clock_mhz: float | None = None
-    temperature_c: float | None = None
-    throttle_reasons: tuple[str, ...] = ()
-
-
-class PowerReader(Protocol):
-    """Reads one device's power; the clock is the caller's."""
-
-    name: str
-    counter_range_j: float | None
-    """Value at which the counter starts again from 0; None where it does not wrap in practice."""
-
-    def read(self, at_s: float) -> PowerReading:
-        """One reading, stamped with the given time."""
-
-
-class NvmlReader:
-    """Power, energy counter, clock, temperature and throttle reasons of one NVIDIA GPU.
-
-    Args:
-        uuid: the GPU, as CUDA names it (``GPU-...``, or without the prefix), because NVML's index ignores
-            CUDA_VISIBLE_DEVICES.
-        nvml: the ``pynvml`` module (of nvidia-ml-py).
-
-    Raises:
-        PowerUnavailableError: no library, no driver or no such GPU.
-    """
-
-    name = "nvml"
-    counter_range_j = None
-
-    def __init__(self, uuid: str, nvml: Any = None) -> None:
-        if nvml is None:
-            try:
-                import pynvml as nvml
-            except ImportError:
-                raise PowerUnavailableError("NVML is not installed: install nvidia-ml-py") from None
-        self._nvml = nvml
-        try:
-            nvml.nvmlInit()
-            name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-            self._device = nvml.nvmlDeviceGetHandleByUUID(name)
-        except nvml.NVMLError as error:
-            raise PowerUnavailableError(f"NVML: {error}") from None
-        self.highest_sm_clock_mhz = self._try(
-            lambda: float(nvml.nvmlDeviceGetMaxClockInfo(self._device, nvml.NVML_CLOCK_SM))
-        )
-
-    def read(self, at_s: float) -> PowerReading:
-        """One reading; what this GPU does not support is None."""
-        nvml, device = self._nvml, self._device
-        power_mw = self._try(lambda: nvml.nvmlDeviceGetPowerUsage(device))
-        energy_mj = self._try(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(device))
-        mask = self._try(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)) or 0
-        return PowerReading(
-            at_s,
-            power_w=None if power_mw is None else power_mw / 1e3,
-            counter_j=None if energy_mj is None else energy_mj / 1e3,
-            sm_clock_mhz=self._try(lambda: float(nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM))),
-            temperature_c=self._try(
-                lambda: float(nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU))
-            ),
-            throttle_reasons=tuple(name for name, bit in THROTTLE_BITS.items() if mask & bit),
-        )
-
-    def other_processes(self, own_pid: int) -> int | None:
-        """Number of other processes that compute on this GPU."""
-        running = self._try(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._device))
-        return None if running is None else sum(process.pid != own_pid for process in running)
-
-    def driver_version(self) -> str | None:
-        """Version of the GPU driver."""
-        version = self._try(self._nvml.nvmlSystemGetDriverVersion)
-        return version.decode() if isinstance(version, bytes) else version
-
-    def _try(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except self._nvml.NVMLError:
-            return None
-
-
-THROTTLE_BITS = {
-    "sw_power_cap": 0x4,
-    "hw_slowdown": 0x8,
-    "sw_thermal": 0x20,
-    "hw_thermal": 0x40,
-    "hw_power_brake": 0x80,
-}
-"""NVML's clock event reasons that mean slower than asked; idle and application clocks are none."""
-
-
-class RaplReader:
-    """Energy of all processor packages from ``/sys/class/powercap``: the whole machine, not one process.
-
-    Raises:
-        PowerUnavailableError: no RAPL here, or it is readable by root only.
-    """
-
-    name = "rapl"
-
-    def __init__(self, folder: Path = Path("/sys/class/powercap")) -> None:
-        self._counters = [zone / "energy_uj" for zone in sorted(folder.glob("intel-rapl:[0-9]"))]
-        if not self._counters:
-            raise PowerUnavailableError(f"no RAPL: {folder} has no intel-rapl package")
-        try:
-            # One range for the sum would be wrong: each package wraps by itself.
-            self._ranges_uj = [int((c.parent / "max_energy_range_uj").read_text()) for c in self._counters]
-            self._last_uj = [int(counter.read_text()) for counter in self._counters]
-        except PermissionError as error:
-            raise PowerUnavailableError(
-                f"RAPL is not readable: give this user read access to {error.filename}"
-            ) from None
-        self.counter_range_j = None
-        self._total_uj = 0
-
-    def read(self, at_s: float) -> PowerReading:
-        """Joules since this reader was made; it must be polled at least once per wrap (minutes)."""
-        for index, counter in enumerate(self._counters):
-            now_uj = int(counter.read_text())
-            self._total_uj += (now_uj - self._last_uj[index]) % (self._ranges_uj[index] + 1)
-            self._last_uj[index] = now_uj
-        return PowerReading(at_s, counter_j=self._total_uj / 1e6)
 
 
 def open_reader(device: str, uuid: str | None) -> PowerReader:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from perf_assets.measuring.devices import counters, energy, host
+from perf_assets.measuring.devices.power import PowerReader
 from perf_assets.measuring.networks import tracing
 from perf_assets.measuring.profiling import layers, protocol
 from perf_assets.measuring.profiling.spec import ProfileSpec
@@ -226,7 +227,7 @@ def count_events(step: Callable[[], object], timer: Any, log: LogWriter) -> None
 def measure_energy(
     step: Callable[[], object],
     timer: Any,
-    reader: energy.PowerReader | None,
+    reader: PowerReader | None,
     reason: str | None,
     log: LogWriter,
 ) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from torch import nn
 
 from perf_assets.measuring.devices import energy, host
 from perf_assets.measuring.devices.lock import device_lock
+from perf_assets.measuring.devices.nvml import NvmlReader
+from perf_assets.measuring.devices.power import PowerReader, PowerUnavailableError
 from perf_assets.measuring.networks import pruning, tracing, zoo
 from perf_assets.measuring.profiling import algorithms, passes
 from perf_assets.measuring.profiling.spec import ProfileSpec
@@ -151,9 +153,9 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
         step, phases = passes.steps(model, images, spec.stage)
         nvml, reader_reason = None, None
         try:
-            reader: energy.PowerReader | None = energy.open_reader(device.type, uuid_of(device))
-            nvml = reader if isinstance(reader, energy.NvmlReader) else None
-        except energy.PowerUnavailableError as error:
+            reader: PowerReader | None = energy.open_reader(device.type, uuid_of(device))
+            nvml = reader if isinstance(reader, NvmlReader) else None
+        except PowerUnavailableError as error:
             reader, reader_reason = None, str(error)
         timer = CudaTimer(device, nvml) if device.type == "cuda" else HostTimer()
         phases_ms: dict[str, float] = {}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from perf_assets.measuring.devices import host
-from perf_assets.measuring.devices.energy import NvmlReader
+from perf_assets.measuring.devices.nvml import NvmlReader
 from perf_assets.measuring.profiling.protocol import Block
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")

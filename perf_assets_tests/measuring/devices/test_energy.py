@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perf_assets.measuring.devices import energy
-from perf_assets.measuring.devices.energy import PowerReading, account
+from perf_assets.measuring.devices.energy import account
+from perf_assets.measuring.devices.nvml import NvmlReader
+from perf_assets.measuring.devices.power import PowerReading, PowerUnavailableError
+from perf_assets.measuring.devices.rapl import RaplReader
 from perf_assets_tests.measuring.profiling.synthetic import PowerTrace
 
 IDLE_S, WORK_S = 2.0, 8.0
@@ -155,7 +158,7 @@ def test_the_whole_path_on_a_fake_gpu(has_counter):
         time.sleep(duration_s / 20)
 
     nvml = FakeNvml(now_s, has_counter=has_counter)
-    reader = energy.NvmlReader("1234", nvml)
+    reader = NvmlReader("1234", nvml)
 
     def step():
         nvml.work(True)
@@ -177,10 +180,10 @@ def test_the_whole_path_on_a_fake_gpu(has_counter):
 
 
 def test_no_gpu_and_no_rapl_are_reasons(tmp_path):
-    with pytest.raises(energy.PowerUnavailableError, match="Not Found"):
-        energy.NvmlReader("nobody", FakeNvml(time.perf_counter))
-    with pytest.raises(energy.PowerUnavailableError, match="has no intel-rapl package"):
-        energy.RaplReader(tmp_path)
+    with pytest.raises(PowerUnavailableError, match="Not Found"):
+        NvmlReader("nobody", FakeNvml(time.perf_counter))
+    with pytest.raises(PowerUnavailableError, match="has no intel-rapl package"):
+        RaplReader(tmp_path)
 
 
 def test_rapl_packages_wrap_one_by_one(tmp_path):
@@ -190,7 +193,7 @@ def test_rapl_packages_wrap_one_by_one(tmp_path):
         (zone / "max_energy_range_uj").write_text("999999\n")
         (zone / "energy_uj").write_text(f"{start_uj}\n")
     (tmp_path / "intel-rapl:0:0").mkdir()  # a part of package 0, which must not count twice
-    reader = energy.RaplReader(tmp_path)
+    reader = RaplReader(tmp_path)
     assert reader.read(0.0).counter_j == 0
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("200000\n")
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("600000\n")
