@@ -40,7 +40,7 @@ QUERY = (
 )
 """One row a network, device, algorithm and input size: medians of its runs."""
 
-MAX_COLUMNS = 4
+MAX_COLUMNS = 3
 METRICS = {"latency_ms": "latency (ms)", "power_w": "mean power (W)", "energy_j": "energy (J)"}
 
 

@@ -49,11 +49,12 @@ QUERY = (
 """One row a layer of the newest run of every network, device and stage."""
 
 MAX_PANELS = 4
-MAX_LAYERS = 10
+MAX_LAYERS = 8
+MAX_KINDS = 5
 
 
 def draw(layers: pd.DataFrame) -> Figure:
-    """A panel a network: bars of the ten slowest layers and of all the others together, in ms, with their share
+    """A panel a network: bars of the slowest layers and of the others by their kind, in ms, with their share
     of the sum; the colour is the kind of layer.
 
     Args:
@@ -84,17 +85,17 @@ def _one_network(ax, network: pd.DataFrame, colors: dict[str, str]) -> None:
     names = [_layer(row) for row in slowest.itertuples()]
     times, tints = slowest["mean_ms"].tolist(), [colors[kind] for kind in slowest["kind"]]
     spread = slowest["std_ms"].fillna(0).tolist()
-    rest = len(network) - len(slowest)
-    if rest:
-        names.append(f"{rest} other layers")
-        times.append(total - sum(times))
-        tints.append(style.COLORS[7])
+    others = network.drop(slowest.index).groupby("kind")["mean_ms"].agg(["sum", "size"])
+    for kind, row in others.sort_values("sum", ascending=False).head(MAX_KINDS).iterrows():
+        names.append(f"{row['size']:.0f} others: {kind}")
+        times.append(row["sum"])
+        tints.append(colors[kind])
         spread.append(0.0)
     texts = [f"{style.number(ms)} ms, {ms / total:.0%}" for ms in times]
     ends = [(max(ms - std, 0), ms + std) for ms, std in zip(times, spread, strict=True)]
     style.bars(ax, names, times, texts, ends, tints)
     ax.set_xlabel("mean time (ms)")
-    style.title(ax, f"{network['name'].iloc[0]}: {style.number(total)} ms in {len(network)} layers")
+    style.title(ax, f"{network['name'].iloc[0]}: {style.number(total)} ms in {len(network)} layers", 40)
 
 
 def _layer(row) -> str:
@@ -111,4 +112,4 @@ def _legend(fig: Figure, colors: dict[str, str]) -> None:
     handles = [Patch(color=color, label=kind) for kind, color in list(colors.items())[:7]]
     if len(colors) > 7:
         handles[6].set_label("other kinds")
-    fig.legend(handles=handles, loc="outside right upper", title="kind of layer")
+    fig.legend(handles=handles, loc="outside right center", title="kind of layer")

@@ -69,13 +69,13 @@ def draw(levels: pd.DataFrame) -> Figure:
         style.title(ax, style.words(first["name"], first["device"], batch_words))
         unit = "requests in flight" if mode == "concurrency" else "requests asked for per second"
         ax.set(xlabel="throughput (1/s)", ylabel="latency (ms)")
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.06 * study["throughput_per_s"].max())
         style.from_zero(ax)
         style.legend_beside(ax, f"labels: {unit}" if len(unit) < 20 else "labels: requests/s asked")
     fig.suptitle("Latency against throughput")
     style.footnote(
         fig,
-        "Ring: the knee, where throughput / latency is largest (Kleinrock 1979).",
+        "Bars: from the middle to the high percentile. Ring: the knee, where throughput / latency is largest (Kleinrock 1979).",
         style.hidden(len(shown), len(groups), "studies"),
     )
     return fig
@@ -97,14 +97,9 @@ def _one_run(ax, run: pd.DataFrame, look: dict) -> None:
         **look,
     )
     if band:
-        ax.fill_between(
-            run["throughput_per_s"],
-            run["middle_ms"],
-            run["high_ms"],
-            color=look["color"],
-            alpha=0.18,
-            linewidth=0,
-        )
+        # No filled area: beyond the knee throughput falls again, and an area would fold over itself.
+        ends = (run["throughput_per_s"], run["middle_ms"], run["high_ms"])
+        ax.vlines(*ends, color=look["color"], alpha=0.25, linewidth=6)
     at = knee(run["throughput_per_s"], run["middle_ms"])
     x, y = run["throughput_per_s"].to_numpy(), run["middle_ms"].to_numpy()
     ax.plot(x[at], y[at], "o", markersize=11, markerfacecolor="none", markeredgecolor=look["color"])

@@ -15,20 +15,20 @@ QUESTION = "Which network fits which device at which batch size, and where does 
 QUERY = (
     style.RUNS
     + """
-    SELECT
-        coalesce(host, device, device_raw, 'device not logged') AS device,
-        coalesce(stage, workload) AS stage,
-        model,
-        batch_size,
-        count(*) FILTER (status = 'oom') AS oom,
-        count(*) AS runs
-    FROM runs
-    WHERE status IN ('ok', 'oom') AND model IS NOT NULL AND batch_size IS NOT NULL
-    GROUP BY ALL
-    QUALIFY
-        sum(count(*) FILTER (status = 'oom')) OVER (
-            PARTITION BY coalesce(host, device, device_raw, 'device not logged')
-        ) > 0
+    , tried AS (
+        SELECT
+            coalesce(host, device, device_raw, 'device not logged') AS device,
+            coalesce(stage, workload) AS stage,
+            model,
+            batch_size,
+            count(*) FILTER (status = 'oom') AS oom,
+            count(*) AS runs
+        FROM runs
+        WHERE status IN ('ok', 'oom') AND model IS NOT NULL AND batch_size IS NOT NULL
+        GROUP BY ALL
+    )
+    SELECT * FROM tried
+    QUALIFY sum(oom) OVER (PARTITION BY device) > 0
     ORDER BY device, stage, model, batch_size
 """
 )

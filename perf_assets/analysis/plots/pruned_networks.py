@@ -70,7 +70,7 @@ QUERY = (
 )
 """One row a pruned configuration, with what it keeps of the unpruned one, in per cent."""
 
-MAX_COLUMNS = 4
+MAX_COLUMNS = 3
 MAX_SERIES = 4
 
 

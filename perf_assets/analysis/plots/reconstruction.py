@@ -120,7 +120,7 @@ def _stages(ax, run: str, times: pd.DataFrame) -> None:
         values = times[device].fillna(0)
         ax.barh(places, values, height=height, color=style.COLORS[i], label=device)
         for place, value in zip(places, times[device], strict=True):
-            if value == value:
+            if style.known(float(value)):
                 ax.annotate(
                     f"{style.number(value)} ms",
                     (value, place),

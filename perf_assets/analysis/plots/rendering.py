@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perf_assets.analysis.plots.style import look
+from perf_assets.analysis.plots.style import COLORS, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,10 +51,26 @@ def thumbnail(
         with look():
             figure.savefig(buffer, format="png", dpi=(width_px * scale + 1) / width_in)
         picture = Image.open(buffer).convert("RGB")
-        for colors in (64, 32, 16) if scale > 1 else (64, 32, 16, 8, 4):
+        for tints in (6, 3, 2):
             out = io.BytesIO()
-            picture.quantize(colors, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+            picture.quantize(palette=_palette(tints), dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
             data = out.getvalue()
             if len(data) <= limit_bytes:
                 return data
     return data
+    return data
+
+
+def _palette(tints: int):
+    """White, greys, and each of our colours in so many tints: a palette that no picture's averages can mix."""
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    def mixed(color: tuple[float, ...], share: float) -> list[int]:
+        return [round(255 * (share * part + 1 - share)) for part in color]
+
+    shades = [mixed(to_rgb(color), (i + 1) / tints) for color in COLORS[:6] for i in range(tints)]
+    greys = [mixed((0.0, 0.0, 0.0), i / 9) for i in range(10)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for color in greys + shades for part in color])
+    return palette

@@ -21,6 +21,7 @@ QUERY = (
         input_size,
         precision,
         concat_ws(', ', model, algorithm, pruning_method || ' ' || nullif(pruning_ratio, 0)) AS series,
+        coalesce(pruning_ratio, 0) > 0 AS pruned,
         batch_size,
         median(throughput_per_s) AS images_per_s,
         min(throughput_per_s) AS lowest_per_s,
@@ -54,8 +55,8 @@ def draw(runs: pd.DataFrame) -> Figure:
     shown = style.largest(groups, MAX_PANELS)
     fig, axes = style.panels(len(shown), (5.8, 3.1))
     for ax, ((device, stage, size, precision), group) in zip(axes, shown, strict=True):
-        batches = group.groupby("series")["batch_size"].nunique()
-        swept = batches[batches > 1].sort_values(ascending=False)
+        batches = group.sort_values("pruned", kind="stable").groupby("series", sort=False)["batch_size"].nunique()
+        swept = batches[batches > 1]
         px = f"{size:.0f} px" if style.known(size) else "input size not logged"
         heading = style.words(device, stage, px, precision)
         if len(swept):

@@ -5,6 +5,7 @@ Nothing heavy is imported before a figure is made, so that the catalogue of figu
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -204,7 +205,7 @@ def amount(number: float, thing: str) -> str:
 
 def known(value: object) -> bool:
     """Whether a cell holds anything."""
-    return value is not None and value == value and value != ""
+    return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
 def words(*parts: object) -> str:

@@ -166,7 +166,7 @@ def _one_session(axes, session: pd.DataFrame, metrics: list[str]) -> None:
         for i, (_, device) in enumerate(devices):
             _one_device(ax, device, metric, style.COLORS[i % len(style.COLORS)])
         limit = session["power_limit_w"].max()
-        if metric == "power" and limit == limit:
+        if metric == "power" and style.known(limit):
             ax.axhline(limit, color="black", linestyle="--", linewidth=0.9)
         ax.set_ylabel(METRICS[metric])
         ax.set_xlim(0, max(session["elapsed_s"].max(), 1e-6))
@@ -190,7 +190,8 @@ def _one_session(axes, session: pd.DataFrame, metrics: list[str]) -> None:
         for i in range(len(devices))
     ]
     labels = [_device(device.iloc[0]) for _, device in devices]
-    below.legend(handles, labels, loc="upper left", ncols=2, bbox_to_anchor=(0, 1))
+    columns = 1 if max(map(len, labels)) > 28 else 2
+    below.legend(handles, labels, loc="upper left", ncols=columns, bbox_to_anchor=(0, 1))
 
 
 def _one_device(ax, device: pd.DataFrame, metric: str, color: str) -> None:

@@ -1,43 +1,42 @@
-"""Plots: a query, a library function, a file under ``data/plots`` and a thumbnail."""
+"""Plots: each figure of the catalogue as an asset; a library draws it, this shows it."""
 
-import importlib
+import base64
 
 import dagster as dg
 
-from perf_assets.defs.metadata import plot
+from perf_assets.analysis.plots.catalog import PLOTS, Plot
 from perf_assets.defs.resources import DataFolder
 from perf_assets.store.database import open_readonly
 
-# Module and function of perf_assets.analysis.plots, the tables that its QUERY reads, and what it shows.
-_PLOTS = {
-    "training_time": (
-        ("cleaned_runs", "cleaned_epochs"),
-        "Training time per epoch, and its mean, of every finished training run.",
-    ),
-    "device_power": (
-        ("source_files", "cleaned_telemetry"),
-        "Power and utilization over time of every polled device, with joules per session.",
-    ),
-}
 
-
-def _plot_asset(name: str, reads: tuple[str, ...], description: str) -> dg.AssetsDefinition:
-    module_name = f"perf_assets.analysis.plots.{name}"
-
+def _plot_asset(plot: Plot) -> dg.AssetsDefinition:
     @dg.asset(
-        name=f"{name}_plot", deps=reads, group_name="plots", kinds={"matplotlib"}, description=description
+        name=f"{plot.name}_plot",
+        deps=plot.reads,
+        group_name="plots",
+        kinds={"matplotlib"},
+        description=plot.question,
     )
     def draw(data_folder: DataFolder) -> dg.MaterializeResult:
-        module = importlib.import_module(module_name)
+        from perf_assets.analysis.plots.rendering import save, thumbnail
+
         paths = data_folder.paths()
         with open_readonly(paths.database) as connection:
-            frame = connection.execute(module.QUERY).df()
-        figure = getattr(module, name)(frame)
+            frame = plot.frame(connection)
+        figure = plot.draw(frame)
+        path = paths.plots / f"{plot.name}.svg"
+        save(figure, path)
+        picture = base64.b64encode(thumbnail(figure)).decode()
         return dg.MaterializeResult(
-            metadata={"rows": len(frame), **plot(figure, paths.plots / f"{name}.png")}
+            metadata={
+                "rows": len(frame),
+                "thumbnail": dg.MetadataValue.md(f"![{plot.name}](data:image/png;base64,{picture})"),
+                "figure": dg.MetadataValue.path(str(path)),
+                "sql": dg.MetadataValue.md(f"```sql\n{plot.query()}\n```"),
+            }
         )
 
     return draw
 
 
-plot_assets = [_plot_asset(name, reads, description) for name, (reads, description) in _PLOTS.items()]
+plot_assets = [_plot_asset(plot) for plot in PLOTS.values()]
