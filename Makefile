@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: demo test ui check fix docs clean test-bare test-node bench-predictors bench-materialize
+.PHONY: demo test ui check fix docs gallery clean test-bare test-node bench-predictors bench-materialize
 .DEFAULT_GOAL := demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -33,6 +33,12 @@ check: $(VENV)/ready
 fix: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The contact sheet of all figures, from the shipped drops.
+gallery: $(VENV)/ready
+	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && mkdir "$$data/drops" && cp -r data/drops/examples "$$data/drops" \
+	  && export PERF_ASSETS_DATA=$$data PERF_ASSETS_SETTLE_S=0 && { $(BIN)/perf-assets ingest >/dev/null || [ $$? = 3 ]; } \
+	  && $(BIN)/perf-assets gallery docs/gallery/index.html
 
 docs: $(VENV)/ready
 	$(BIN)/perf-assets tables --markdown > docs/tables.md

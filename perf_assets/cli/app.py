@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from perf_assets.cli import causal, intake, measuring, operating, predicting, query, reporting, setup
+from perf_assets.cli import (
+    causal,
+    intake,
+    measuring,
+    operating,
+    plotting,
+    predicting,
+    query,
+    reporting,
+    setup,
+)
 from perf_assets.workspace.paths import NoDataFolderError
 from perf_assets.workspace.settings import SettingError
 
@@ -24,6 +34,8 @@ for command in (
     intake.explain,
     query.sql,
     query.tables,
+    plotting.plot,
+    plotting.gallery,
     reporting.report,
     measuring.sweep,
     measuring.profile,

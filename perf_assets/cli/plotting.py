@@ -16,7 +16,9 @@ from perf_assets.workspace.paths import data_paths
     "--where", metavar="SQL", help="Condition on the runs (of telemetry: the sessions): device = 'h100'."
 )
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="FILE.svg, .png or .pdf. [default: NAME.svg]"
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="FILE.svg, .png or .pdf. [default: NAME.svg]",
 )
 @click.option("--sql", "as_sql", is_flag=True, help="Print the figure's SQL instead of drawing it.")
 def plot(name: str | None, where: str | None, out: Path | None, as_sql: bool) -> None:

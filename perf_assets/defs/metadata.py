@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,6 @@ from perf_assets.schema.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-THUMBNAIL_BYTES = 50_000
 
 
 def column_schema(table: Table) -> dg.TableSchema:
@@ -49,14 +46,10 @@ def record_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.Ta
 
 def plot(figure: Figure, path: Path) -> Mapping[str, Any]:
     """Save a figure to ``path`` and return metadata with the path and a thumbnail of at most 50 KB."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    for dpi in (72, 60, 50, 40, 30, 20):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=dpi, format="png")
-        if buffer.tell() <= THUMBNAIL_BYTES:
-            break
-    encoded = base64.b64encode(buffer.getvalue()).decode()
+    from perf_assets.analysis.plots.rendering import save, thumbnail
+
+    save(figure, path)
+    encoded = base64.b64encode(thumbnail(figure)).decode()
     return {
         "figure": dg.MetadataValue.path(str(path)),
         "thumbnail": dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{encoded})"),

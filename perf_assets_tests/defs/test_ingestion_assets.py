@@ -42,9 +42,10 @@ def test_everything_on_the_examples(data, folder):
     assert metadata_of(result, "raw_device_logs")["files"] == sum(
         1 for path in data.raw.rglob("*") if path.is_file()
     )
-    for plot in ("training_time", "device_power"):
+    for plot in ("training_time", "telemetry"):
         shown = metadata_of(result, f"{plot}_plot")
-        assert (data.plots / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+        assert (data.plots / f"{plot}.svg").read_bytes().startswith(b"<?xml")
+        assert "SELECT" in shown["sql"]
         assert 1000 < len(shown["thumbnail"]) < 70_000
     failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
     # The examples hold a note that no parser knows; everything else holds.

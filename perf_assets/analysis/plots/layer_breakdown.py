@@ -42,7 +42,7 @@ QUERY = (
     FROM cleaned_layers AS layers
     JOIN chosen
         ON chosen.run_id = layers.run_id AND layers.input_size IS NOT DISTINCT FROM chosen.layer_input_size
-    WHERE mean_ms > 0
+    WHERE coalesce(layers.mean_ms, layers.median_ms) > 0
     ORDER BY name, layers.layer_index
 """
 )

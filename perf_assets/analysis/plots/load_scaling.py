@@ -25,6 +25,7 @@ QUERY = (
         coalesce(runs.model, '') || {style.STUDY} AS study,
         {style.STUDY_NAME} AS name,
         runs.run_id,
+        runs.name AS run_name,
         runs.device,
         levels.level,
         levels.batch_size,
@@ -32,13 +33,15 @@ QUERY = (
         levels.model_instances,
         levels.throughput_per_s,
         coalesce(levels.avg_us, levels.p50_us) / 1000 AS latency_ms,
-        greatest(levels.queue_us, levels.composing_queue_us) / (1000 * latency_ms) AS queue_share,
+        greatest(levels.queue_us, levels.composing_queue_us) / coalesce(levels.avg_us, levels.p50_us)
+            AS queue_share,
         gpus.utilization_pct
     FROM cleaned_load_levels AS levels
     JOIN runs USING (run_id)
     LEFT JOIN gpus USING (run_id, level)
     WHERE
-        levels.mode = 'concurrency' AND levels.throughput_per_s > 0 AND latency_ms > 0
+        levels.mode = 'concurrency' AND levels.throughput_per_s > 0 
+        AND coalesce(levels.avg_us, levels.p50_us) > 0
         AND runs.parent_run_id IS NULL
     QUALIFY count(*) OVER (PARTITION BY run_id) >= 3
     ORDER BY study, gpu_count, model_instances, run_id, level
@@ -130,4 +133,4 @@ def _one_study(axes, study: pd.DataFrame, ratio: bool, used: bool) -> None:
 
 
 def _server(row: pd.Series) -> str:
-    return style.server(row) or str(row["name"])
+    return style.server(row) or str(row["run_name"])

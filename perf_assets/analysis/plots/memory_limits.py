@@ -53,12 +53,12 @@ def draw(runs: pd.DataFrame) -> Figure:
     for ax, ((device, stage), group) in zip(axes, shown, strict=True):
         image = _one_device(ax, group)
         style.title(ax, style.words(device, stage))
-    bar = fig.colorbar(image, ax=axes, shrink=0.6)
+    bar = fig.colorbar(image, ax=axes, shrink=0.6, extend="min")
     bar.set_label("runs out of memory (%)")
     fig.suptitle("Where memory runs out")
     style.footnote(
         fig,
-        "Numbers: runs out of memory / all runs, over pruning, algorithms and loader workers. Blank: not tried.",
+        "Numbers: runs out of memory / all runs, over pruning, algorithms and loader workers. Blue: none. Blank: not tried.",
         style.hidden(len(shown), len(groups), "devices"),
     )
     return fig
@@ -77,10 +77,11 @@ def _one_device(ax, group: pd.DataFrame):
         at = models.index(row.model), batches.index(row.batch_size)
         share[at] = 100 * row.oom / row.runs
         if texts:
-            color = "white" if share[at] > 55 else "black"
-            ax.text(at[1], at[0], f"{row.oom}/{row.runs}", ha="center", va="center", color=color, fontsize=8)
-    colors = LinearSegmentedColormap.from_list("oom", ["#DCEBF5", style.COLORS[1], "#7A3500"])
-    image = ax.imshow(share, cmap=colors, vmin=0, vmax=100, aspect="auto")
+            ax.text(at[1], at[0], f"{row.oom}/{row.runs}", ha="center", va="center", fontsize=8)
+    # Blue where every run fits, orange tints where some or all do not.
+    colors = LinearSegmentedColormap.from_list("oom", ["#FBE4D3", style.COLORS[1]])
+    colors.set_under("#CCE3F0")
+    image = ax.imshow(share, cmap=colors, vmin=1e-9, vmax=100, aspect="auto")
     ax.grid(visible=False)
     ax.set_yticks(range(len(models)), models)
     step = max(1, -(-len(batches) // 13))

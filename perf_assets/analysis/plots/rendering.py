@@ -53,7 +53,9 @@ def thumbnail(
         picture = Image.open(buffer).convert("RGB")
         for tints in (6, 3, 2):
             out = io.BytesIO()
-            picture.quantize(palette=_palette(tints), dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+            picture.quantize(palette=_palette(tints), dither=Image.Dither.NONE).save(
+                out, "PNG", optimize=True
+            )
             data = out.getvalue()
             if len(data) <= limit_bytes:
                 return data

@@ -55,7 +55,9 @@ def draw(runs: pd.DataFrame) -> Figure:
     shown = style.largest(groups, MAX_PANELS)
     fig, axes = style.panels(len(shown), (5.8, 3.1))
     for ax, ((device, stage, size, precision), group) in zip(axes, shown, strict=True):
-        batches = group.sort_values("pruned", kind="stable").groupby("series", sort=False)["batch_size"].nunique()
+        batches = (
+            group.sort_values("pruned", kind="stable").groupby("series", sort=False)["batch_size"].nunique()
+        )
         swept = batches[batches > 1]
         px = f"{size:.0f} px" if style.known(size) else "input size not logged"
         heading = style.words(device, stage, px, precision)

@@ -64,7 +64,6 @@ def look() -> Iterator[None]:
     settings = {
         "font.size": 9,
         "axes.titlesize": 9.5,
-        "axes.titlelocation": "left",
         "axes.labelsize": 9,
         "xtick.labelsize": 8,
         "ytick.labelsize": 8,
@@ -128,7 +127,7 @@ def largest(groups: list[tuple[Any, pd.DataFrame]], limit: int) -> list[tuple[An
 
 def title(ax: Axes, text: str, width: int = 52) -> None:
     """What one panel is about, above it."""
-    ax.set_title("\n".join(textwrap.wrap(text, width)))
+    ax.set_title("\n".join(textwrap.wrap(text, width)), loc="left")
 
 
 def footnote(fig: Figure, *notes: str) -> None:

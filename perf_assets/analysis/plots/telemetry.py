@@ -178,9 +178,7 @@ def _one_session(axes, session: pd.DataFrame, metrics: list[str]) -> None:
             ax.set_yticks([])
     shown[-1].set_xlabel("time since the session began (s)")
     first = session.iloc[0]
-    total_j = sum(
-        energy for energy in (device["energy_j"].iloc[0] for _, device in devices) if energy == energy
-    )
+    total_j = session.groupby("device_id")["energy_j"].first().sum()
     joules = f": {_joules(total_j)} in all" if total_j else ""
     log = "/".join(first["path"].split("/")[-2:])
     style.title(shown[0], f"{log}, from {first['began_at']:%Y-%m-%d %H:%M} UTC{joules}")
