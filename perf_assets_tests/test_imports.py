@@ -103,7 +103,7 @@ def test_formats_import_neither_each_other_nor_figures_each_other(path):
     parts = path.relative_to(PACKAGE).parts
     for room, shared in (("formats", ()), ("plots", ("style.py",))):
         # what gathers and saves figures is no figure
-        gathers = {"__init__.py", "catalog.py", "rendering.py", "gallery.py", *shared}
+        gathers = {"__init__.py", "catalog.py", "rendering.py", *shared}
         if room in parts and path.name not in gathers:
             siblings = {file.name for file in ours(path) if room in file.relative_to(PACKAGE).parts}
             assert siblings <= {"__init__.py", *shared}

@@ -59,7 +59,7 @@ def plot(name: str | None, where: str | None, out: Path | None, as_sql: bool) ->
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 def gallery(out: Path) -> None:
     """Write all figures as small pictures on one HTML page."""
-    from perf_assets.analysis.plots.gallery import page
+    from perf_assets.analysis.reports.gallery import page
     from perf_assets.store.database import NoDatabaseError, open_readonly
 
     try:
