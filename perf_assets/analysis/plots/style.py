@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def series_style(i: int) -> dict[str, Any]:
 
 
 @contextmanager
-def look() -> Iterator[None]:
+def look() -> Generator[None]:
     """The settings that figures are drawn and saved with; those of the caller's session come back."""
     import matplotlib
 
