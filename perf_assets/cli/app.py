@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from perf_assets.cli import causal, intake, measuring, operating, predicting, query, reporting, setup
+from perf_assets.cli import (
+    causal,
+    comparing,
+    intake,
+    measuring,
+    operating,
+    predicting,
+    query,
+    reporting,
+    setup,
+)
 from perf_assets.workspace.paths import NoDataFolderError
 from perf_assets.workspace.settings import SettingError
 
@@ -33,6 +43,8 @@ for command in (
     predicting.predict,
     predicting.plan,
     causal.causal,
+    comparing.compare,
+    comparing.regressions,
 ):
     cli.add_command(command)
 

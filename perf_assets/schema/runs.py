@@ -2,6 +2,7 @@
 
 from perf_assets.schema.columns import (
     FILE_ID,
+    FLAG,
     FLAGS,
     JSON,
     METRICS,
@@ -66,6 +67,9 @@ CLEANED_RUNS = table(
     text("framework_version", "its version"),
     text("driver_version", "version of the device driver"),
     text("runtime_version", "version of CUDA, ROCm, SynapseAI or the like"),
+    Column("tags", FLAGS, "", "what people called the run: perf-assets tag"),
+    text("note", "what people noted on the run, newest first, a line each: perf-assets note"),
+    Column("excluded", FLAG, "", "true where people left it out of predictors, comparisons and plots"),
     Column("quality", FLAGS, "", "flags such as running_sums; empty where nothing is wrong"),
     text("command", "command line"),
     Column("config", JSON, "", "every other argument and fact, as JSON"),

@@ -27,6 +27,7 @@ from perf_assets.schema.files import REJECTED_LINES, SOURCE_FILES
 from perf_assets.schema.load_tests import CLEANED_LOAD_GPUS, CLEANED_LOAD_LEVELS, LOAD_LEVEL_SOURCES
 from perf_assets.schema.networks import CLEANED_LAYER_TABLES, NETWORK_FEATURES, PRUNED_MODELS
 from perf_assets.schema.predictions import PREDICTIONS, PREDICTOR_SCORES
+from perf_assets.schema.regressions import REGRESSIONS
 from perf_assets.schema.runs import (
     CLEANED_COUNTERS,
     CLEANED_EPOCHS,
@@ -63,6 +64,7 @@ TABLES: dict[str, Table] = {
         PRUNED_MODELS,
         NETWORK_FEATURES,
         CAUSAL_EDGES,
+        REGRESSIONS,
     )
 }
 """All stored tables, by name."""
@@ -72,7 +74,14 @@ DERIVED_TABLES: dict[str, Table] = {declared.name: declared for declared in (RUN
 
 COMPUTED_TABLES: dict[str, Table] = {
     declared.name: declared
-    for declared in (PREDICTOR_SCORES, PREDICTIONS, PRUNED_MODELS, NETWORK_FEATURES, CAUSAL_EDGES)
+    for declared in (
+        PREDICTOR_SCORES,
+        PREDICTIONS,
+        PRUNED_MODELS,
+        NETWORK_FEATURES,
+        CAUSAL_EDGES,
+        REGRESSIONS,
+    )
 }
 """The tables that assets compute from the others; each is one Parquet file under ``data/computed``."""
 

@@ -12,6 +12,8 @@ from perf_assets.schema.vocabularies import THROUGHPUT_TOLERANCE_PER_S, THROUGHP
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas as pd
+    from duckdb import DuckDBPyConnection as Connection  # noqa: F401 - for who is handed one
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 
@@ -27,6 +29,10 @@ BOOKKEEPING = "4"
 
 class NoDatabaseError(Exception):
     """Nothing was published yet: the message says what to do."""
+
+
+class QueryError(ValueError):
+    """A query that the database does not take: the message says why."""
 
 
 def open_readonly(database: Path) -> duckdb.DuckDBPyConnection:
@@ -78,6 +84,22 @@ def rows_where(connection: duckdb.DuckDBPyConnection, table: str, condition: str
     except duckdb.Error as error:
         raise ValueError(f"condition {condition!r}: {error}") from None
     return chosen
+
+
+def query_frame(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
+) -> pd.DataFrame:
+    """Rows of a query as a frame.
+
+    Raises:
+        QueryError: the query is wrong.
+    """
+    import duckdb
+
+    try:
+        return connection.execute(sql, parameters).df()
+    except duckdb.Error as error:
+        raise QueryError(str(error).splitlines()[0]) from error
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:

@@ -22,6 +22,9 @@ Pair = tuple[str, int]
 _NAMED_COLUMNS = ("device", "device_kind")
 """Columns of cleaned_runs that publishing fills from ``device_raw`` by the catalogue of devices."""
 
+_CURATED_COLUMNS = ("tags", "note", "excluded")
+"""Columns of cleaned_runs that publishing fills from what people said (``store/sql/curate_runs.sql``)."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -161,9 +164,12 @@ def _add_rows(connection: duckdb.DuckDBPyConnection, paths: DataPaths, added: fr
             columns = ", ".join(
                 f'rows."{name}"'
                 for name in declared.column_names
-                if name in there and not (table == "cleaned_runs" and name in _NAMED_COLUMNS)
+                if name in there
+                and not (table == "cleaned_runs" and name in (*_NAMED_COLUMNS, *_CURATED_COLUMNS))
             )
             named = ""
+            if table == "cleaned_runs":
+                columns += ", []::VARCHAR[] AS tags, false AS excluded"
             if has_names:
                 _register_names(connection, str(part), names)
                 columns += ", named.device, named.device_kind"
