@@ -7,6 +7,7 @@ import click
 from perf_assets.cli import (
     causal,
     comparing,
+    curating,
     intake,
     measuring,
     operating,
@@ -45,6 +46,9 @@ for command in (
     causal.causal,
     comparing.compare,
     comparing.regressions,
+    curating.tag,
+    curating.note,
+    curating.exclude,
 ):
     cli.add_command(command)
 

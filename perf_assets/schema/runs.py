@@ -165,3 +165,18 @@ RUN_SOURCES = table(
     text("why", "the evidence that joined it, or makes it a part, in words"),
     key=("run_id", "source_run_id"),
 )
+
+RUN_ANNOTATIONS = table(
+    "run_annotations",
+    "What a person said of a run: perf-assets tag, note, exclude. The last word counts.",
+    FILE_ID,
+    count("line_number", "the line of the file it stands on"),
+    text("action", "tag, untag, note, exclude or include"),
+    text("value", "the tag or note; of exclude and include the reason"),
+    text("path", "path under drops of the file that the run stood in"),
+    text("about_file_id", "its file_id then"),
+    count("run_index", "position of the run in that file, from 0"),
+    Column("started_at", TIME, "UTC", "start of the run, where its log says it"),
+    Column("said_at", TIME, "UTC", "when it was said"),
+    text("said_by", "user name of who said it"),
+)

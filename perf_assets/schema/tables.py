@@ -35,9 +35,10 @@ from perf_assets.schema.runs import (
     CLEANED_RUNS,
     CLEANED_SAMPLES,
     CLEANED_STAGES,
+    RUN_ANNOTATIONS,
     RUN_SOURCES,
 )
-from perf_assets.schema.telemetry import CLEANED_TELEMETRY, TELEMETRY_SESSIONS
+from perf_assets.schema.telemetry import CLEANED_TELEMETRY, RUN_TELEMETRY, TELEMETRY_SESSIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,8 +58,10 @@ TABLES: dict[str, Table] = {
         CLEANED_COUNTERS,
         CLEANED_SAMPLES,
         CLEANED_LAYER_TABLES,
+        RUN_ANNOTATIONS,
         RUN_SOURCES,
         LOAD_LEVEL_SOURCES,
+        RUN_TELEMETRY,
         PREDICTOR_SCORES,
         PREDICTIONS,
         PRUNED_MODELS,
@@ -69,8 +72,10 @@ TABLES: dict[str, Table] = {
 }
 """All stored tables, by name."""
 
-DERIVED_TABLES: dict[str, Table] = {declared.name: declared for declared in (RUN_SOURCES, LOAD_LEVEL_SOURCES)}
-"""The tables that linking files fills anew at every publish (``store/sql/link_runs.sql``)."""
+DERIVED_TABLES: dict[str, Table] = {
+    declared.name: declared for declared in (RUN_SOURCES, LOAD_LEVEL_SOURCES, RUN_TELEMETRY)
+}
+"""The tables that publishing fills from the others (``store/sql/link_runs.sql``, ``run_telemetry.sql``)."""
 
 COMPUTED_TABLES: dict[str, Table] = {
     declared.name: declared

@@ -20,6 +20,9 @@ SQL_FOLDER = Path(__file__).parent / "sql"
 LINK_SCRIPTS = ("link_runs.sql", "merge_runs.sql")
 """What finds and joins the files of one run, in this order."""
 
+FOLLOWING_SCRIPTS = ("curate_runs.sql", "run_telemetry.sql")
+"""What fills columns and tables from all rows as they are after linking, in this order, whenever rows changed."""
+
 # 1.x clients open this version; what 2.0 writes by default they cannot.
 STORAGE_VERSION = "v1.4.0"
 MEMORY_LIMIT = "600MB"

@@ -3,6 +3,8 @@ here."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +131,18 @@ def load_computed(connection: duckdb.DuckDBPyConnection, tables: dict[str, pa.Ta
             connection.register("computed", tables[table])
             connection.execute(f"INSERT INTO {table} BY NAME FROM computed")
             connection.unregister("computed")
+
+
+@contextmanager
+def telemetry_devices(connection: duckdb.DuckDBPyConnection, paths: DataPaths) -> Generator[None]:
+    """A temporary table of device names by what poll logs call devices."""
+    names = catalog(paths.devices)
+    found = connection.execute("SELECT DISTINCT device_name FROM cleaned_telemetry").fetchall()
+    raw = [name for (name,) in found if name is not None]
+    columns = {"device_name": raw, "device": [names.name(name)[0] for name in raw]}
+    _register(connection, "telemetry_devices", columns)
+    yield
+    connection.execute("DROP TABLE telemetry_devices")
 
 
 def unloadable(paths: DataPaths, files: list[dict[str, Any]]) -> dict[str, str]:

@@ -10,12 +10,14 @@ from perf_assets.cli.app import cli
 from perf_assets.intake import pipeline
 
 
-def write_profile(data, path: str, latency_ms: float, started_at: datetime, **spec) -> None:
+def write_profile(
+    data, path: str, latency_ms: float, started_at: datetime, *, duration_s=5.0, timed=True, **spec
+) -> None:
     """Drop a profile log of one run."""
     header = {
         "format": "perf_assets_profile",
         "line": "header",
-        "started_at": started_at.isoformat(),
+        "started_at": started_at.isoformat() if timed else None,
         "spec": {"network": "tinynet", "stage": "inference", "batch_size": 8, "input_size": 64, **spec},
         "host": {"hostname": "node1"},
         "device": {"name": "NVIDIA A40"},
@@ -26,7 +28,7 @@ def write_profile(data, path: str, latency_ms: float, started_at: datetime, **sp
         "status": "ok",
         "verdict": "stable",
         "latency_ms": latency_ms,
-        "duration_s": 5.0,
+        "duration_s": duration_s,
     }
     target = data.drops / path
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -72,10 +72,11 @@ def find_regressions(runs: pd.DataFrame) -> list[dict[str, Any]]:
     digest = hashlib.sha256()
     for key, rows in timed.groupby(list(CONFIGURATION), dropna=False, sort=True):
         configuration = _described(key)
+        parts = _parts(rows)
         for metric in METRICS.values():
-            if metric.name in ON_DEMAND:
+            if metric.name in ON_DEMAND or not rows[metric.name].notna().any():
                 continue
-            groups = list(_groups(rows, metric.name))
+            groups = _groups(parts, metric.name)
             for group in groups:
                 digest.update(f"{configuration}{metric.name}{group.name}{group.logs.tolist()}".encode())
             tests += _tests(configuration, metric, groups)
@@ -97,21 +98,26 @@ def alarms(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[
     )
 
 
-def _groups(rows: pd.DataFrame, metric: str) -> Iterator[_Group]:
-    """Runs of one day and one set of versions, oldest first; those without a value of the metric are left out."""
-    keyed = rows.assign(day=rows["started_at"].dt.date)
-    parts = sorted(
-        keyed.groupby(["day", *VERSIONS], dropna=False), key=lambda part: part[1]["started_at"].min()
+def _parts(rows: pd.DataFrame) -> list[tuple[str, datetime, pd.DataFrame]]:
+    """Runs of one day and one set of versions, oldest first, with the name of that group."""
+    ordered = rows.sort_values(["started_at", "run_id"])
+    days = ordered["started_at"].dt.strftime("%Y-%m-%d")
+    names = days.str.cat(
+        [
+            ordered[name].map(lambda value, name=name: "" if pd.isna(value) else f" {name} {str(value)[:12]}")
+            for name in VERSIONS
+        ]
     )
-    for (day, *versions), part in parts:
-        logs = log_values(part.sort_values(["started_at", "run_id"]), metric)
-        if len(logs):
-            known = [
-                f"{name} {str(value)[:12]}"
-                for name, value in zip(VERSIONS, versions, strict=True)
-                if not pd.isna(value)
-            ]
-            yield _Group(" ".join([str(day), *known]), part["started_at"].min().to_pydatetime(), logs)
+    return [
+        (str(name), part["started_at"].iloc[0].to_pydatetime(), part)
+        for name, part in ordered.groupby(names, sort=False)
+    ]
+
+
+def _groups(parts: list[tuple[str, datetime, pd.DataFrame]], metric: str) -> list[_Group]:
+    """The groups' values of a metric; those without one are left out."""
+    groups = [_Group(name, started_at, log_values(part, metric)) for name, started_at, part in parts]
+    return [group for group in groups if len(group.logs)]
 
 
 def _tests(configuration: str, metric: Metric, groups: list[_Group]) -> Iterator[_Test]:

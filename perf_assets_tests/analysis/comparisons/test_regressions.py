@@ -30,13 +30,13 @@ def noisy(rng, n, middle=10.0, cv=0.05):
 
 def test_a_step_is_found_when_ten_values_are_there():
     found = 0
-    for seed in range(40):
+    for seed in range(25):
         rng = np.random.default_rng(seed)
         rows = find_regressions(history([*noisy(rng, 40), *noisy(rng, 10, 11.0)]))
         worse, better = alarms(rows)
         found += len(worse)
         assert not better
-    assert found >= 37
+    assert found >= 23
 
 
 def test_quiet_histories_raise_few_alarms():
