@@ -6,6 +6,8 @@ import click
 
 from perf_assets.cli import (
     causal,
+    comparing,
+    curating,
     intake,
     measuring,
     operating,
@@ -45,6 +47,11 @@ for command in (
     predicting.predict,
     predicting.plan,
     causal.causal,
+    comparing.compare,
+    comparing.regressions,
+    curating.tag,
+    curating.note,
+    curating.exclude,
 ):
     cli.add_command(command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import causal, ingestion, plots, predictors, profiles, reports
+from perf_assets.defs.assets import causal, comparisons, ingestion, plots, predictors, profiles, reports
 from perf_assets.defs.checks import table_checks
 from perf_assets.defs.device_runner import DeviceRunner
 from perf_assets.defs.jobs import (
@@ -12,6 +12,7 @@ from perf_assets.defs.jobs import (
     ingest_job,
     predictors_job,
     quick_sweep,
+    regressions_job,
     report_job,
     sanity_sweep,
 )
@@ -20,6 +21,7 @@ from perf_assets.defs.schedules import (
     nightly_ingest,
     nightly_predictors,
     nightly_quick_sweep,
+    nightly_regressions,
     nightly_report,
     weekly_full_sweep,
 )
@@ -37,14 +39,16 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             predictors.predictor_scores,
             predictors.predictions,
             causal.causal_graph,
+            comparisons.regressions,
             *plots.plot_assets,
             reports.report,
         ],
         asset_checks=[*table_checks(), *predictors.predictor_checks(), *causal.causal_checks()],
-        jobs=[ingest_job, predictors_job, report_job, sanity_sweep, quick_sweep, full_sweep],
+        jobs=[ingest_job, predictors_job, regressions_job, report_job, sanity_sweep, quick_sweep, full_sweep],
         schedules=[
             nightly_ingest,
             nightly_predictors,
+            nightly_regressions,
             nightly_report,
             nightly_quick_sweep,
             weekly_full_sweep,

@@ -18,6 +18,13 @@ predictors_job = dg.define_asset_job(
 )
 
 
+regressions_job = dg.define_asset_job(
+    "find_regressions",
+    selection=dg.AssetSelection.groups("comparisons"),
+    description="Test the newest runs of each configuration against its history.",
+)
+
+
 report_job = dg.define_asset_job(
     "write_report",
     selection=dg.AssetSelection.groups("reports"),

@@ -2,7 +2,14 @@
 
 import dagster as dg
 
-from perf_assets.defs.jobs import full_sweep, ingest_job, predictors_job, quick_sweep, report_job
+from perf_assets.defs.jobs import (
+    full_sweep,
+    ingest_job,
+    predictors_job,
+    quick_sweep,
+    regressions_job,
+    report_job,
+)
 
 nightly_ingest = dg.ScheduleDefinition(
     name="nightly_ingest",
@@ -19,6 +26,14 @@ nightly_predictors = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Fits the predictors to what the night brought, and checks the earlier predictions against "
     "it.",
+)
+
+nightly_regressions = dg.ScheduleDefinition(
+    name="nightly_regressions",
+    job=regressions_job,
+    cron_schedule="30 5 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Tests what the night brought against the nights before.",
 )
 
 nightly_report = dg.ScheduleDefinition(

@@ -2,6 +2,7 @@
 
 from perf_assets.schema.columns import (
     FILE_ID,
+    FLAG,
     FLAGS,
     JSON,
     METRICS,
@@ -66,6 +67,9 @@ CLEANED_RUNS = table(
     text("framework_version", "its version"),
     text("driver_version", "version of the device driver"),
     text("runtime_version", "version of CUDA, ROCm, SynapseAI or the like"),
+    Column("tags", FLAGS, "", "what people called the run: perf-assets tag"),
+    text("note", "what people noted on the run, newest first, a line each: perf-assets note"),
+    Column("excluded", FLAG, "", "true where people left it out of predictors, comparisons and plots"),
     Column("quality", FLAGS, "", "flags such as running_sums; empty where nothing is wrong"),
     text("command", "command line"),
     Column("config", JSON, "", "every other argument and fact, as JSON"),
@@ -160,4 +164,19 @@ RUN_SOURCES = table(
     text("format", "the parser's name"),
     text("why", "the evidence that joined it, or makes it a part, in words"),
     key=("run_id", "source_run_id"),
+)
+
+RUN_ANNOTATIONS = table(
+    "run_annotations",
+    "What a person said of a run: perf-assets tag, note, exclude. The last word counts.",
+    FILE_ID,
+    count("line_number", "the line of the file it stands on"),
+    text("action", "tag, untag, note, exclude or include"),
+    text("value", "the tag or note; of exclude and include the reason"),
+    text("path", "path under drops of the file that the run stood in"),
+    text("about_file_id", "its file_id then"),
+    count("run_index", "position of the run in that file, from 0"),
+    Column("started_at", TIME, "UTC", "start of the run, where its log says it"),
+    Column("said_at", TIME, "UTC", "when it was said"),
+    text("said_by", "user name of who said it"),
 )

@@ -27,6 +27,7 @@ from perf_assets.schema.files import REJECTED_LINES, SOURCE_FILES
 from perf_assets.schema.load_tests import CLEANED_LOAD_GPUS, CLEANED_LOAD_LEVELS, LOAD_LEVEL_SOURCES
 from perf_assets.schema.networks import CLEANED_LAYER_TABLES, NETWORK_FEATURES, PRUNED_MODELS
 from perf_assets.schema.predictions import PREDICTIONS, PREDICTOR_SCORES
+from perf_assets.schema.regressions import REGRESSIONS
 from perf_assets.schema.runs import (
     CLEANED_COUNTERS,
     CLEANED_EPOCHS,
@@ -34,9 +35,10 @@ from perf_assets.schema.runs import (
     CLEANED_RUNS,
     CLEANED_SAMPLES,
     CLEANED_STAGES,
+    RUN_ANNOTATIONS,
     RUN_SOURCES,
 )
-from perf_assets.schema.telemetry import CLEANED_TELEMETRY, TELEMETRY_SESSIONS
+from perf_assets.schema.telemetry import CLEANED_TELEMETRY, RUN_TELEMETRY, TELEMETRY_SESSIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,23 +58,35 @@ TABLES: dict[str, Table] = {
         CLEANED_COUNTERS,
         CLEANED_SAMPLES,
         CLEANED_LAYER_TABLES,
+        RUN_ANNOTATIONS,
         RUN_SOURCES,
         LOAD_LEVEL_SOURCES,
+        RUN_TELEMETRY,
         PREDICTOR_SCORES,
         PREDICTIONS,
         PRUNED_MODELS,
         NETWORK_FEATURES,
         CAUSAL_EDGES,
+        REGRESSIONS,
     )
 }
 """All stored tables, by name."""
 
-DERIVED_TABLES: dict[str, Table] = {declared.name: declared for declared in (RUN_SOURCES, LOAD_LEVEL_SOURCES)}
-"""The tables that linking files fills anew at every publish (``store/sql/link_runs.sql``)."""
+DERIVED_TABLES: dict[str, Table] = {
+    declared.name: declared for declared in (RUN_SOURCES, LOAD_LEVEL_SOURCES, RUN_TELEMETRY)
+}
+"""The tables that publishing fills from the others (``store/sql/link_runs.sql``, ``run_telemetry.sql``)."""
 
 COMPUTED_TABLES: dict[str, Table] = {
     declared.name: declared
-    for declared in (PREDICTOR_SCORES, PREDICTIONS, PRUNED_MODELS, NETWORK_FEATURES, CAUSAL_EDGES)
+    for declared in (
+        PREDICTOR_SCORES,
+        PREDICTIONS,
+        PRUNED_MODELS,
+        NETWORK_FEATURES,
+        CAUSAL_EDGES,
+        REGRESSIONS,
+    )
 }
 """The tables that assets compute from the others; each is one Parquet file under ``data/computed``."""
 

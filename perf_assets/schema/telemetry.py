@@ -4,6 +4,7 @@ from perf_assets.schema.columns import (
     FILE_ID,
     LABELS,
     METRICS,
+    RUN_ID,
     TEXT,
     TIME,
     Column,
@@ -36,6 +37,30 @@ CLEANED_TELEMETRY = table(
     number("memory_clock_mhz", "MHz", "memory clock"),
     Column("metrics", METRICS, "", "every other number of the poll, by the tool's own name and unit"),
     Column("labels", LABELS, "", "every other text of the poll, by the tool's own name"),
+)
+
+RUN_TELEMETRY = table(
+    "run_telemetry",
+    "What a poll log says of a run that it watched: one device in one session.",
+    RUN_ID,
+    text("telemetry_file_id", "the poll log: file_id in cleaned_telemetry"),
+    text("device_id", "the device, as the poll log calls it"),
+    count("session", "session of the poll log"),
+    number("overlap_s", "s", "time of the run that polls cover"),
+    number("energy_j", "J", "trapezoid over that time; of time shared with other runs an equal part"),
+    number("mean_power_w", "W", "mean power of the device over that time, whoever caused it"),
+    number("mean_utilization_pct", "%", "mean utilization of the device over that time"),
+    text(
+        "matched_by",
+        "host: both name it; device: the same product at the same time; inferred: a proposal, for the run's log "
+        "does not say when it was",
+    ),
+    number("share", "", "0-1: the run's part of that time where it shared the device with others; 1 alone"),
+    number(
+        "clock_offset_s", "s", "poller's clock minus the run's, where a busy stretch of its length shows it"
+    ),
+    text("remark", "what else was taken for granted, in words"),
+    key=("run_id", "telemetry_file_id", "device_id", "session"),
 )
 
 TELEMETRY_SESSIONS = table(

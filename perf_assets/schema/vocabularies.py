@@ -7,8 +7,9 @@ STAGES = ("inference", "training")
 MEASUREMENT_VERDICTS = ("stable", "unstable", "throttled", "contended", "too_short")
 """How far to trust one measurement."""
 
-COMPARISON_VERDICTS = ("faster", "slower", "same", "cannot tell")
-"""What a comparison says of the second thing."""
+COMPARISON_VERDICTS = ("faster", "slower", "better", "worse", "same", "cannot tell")
+"""What a comparison says of the second thing: of times and rates faster or slower, of memory, energy and accuracy
+better or worse."""
 
 CUDNN_ALGORITHMS = {
     "implicit gemm": 0,

@@ -29,6 +29,8 @@ MAKERS = {
     "predictions": "perf-assets fit",
     "pruned_models": "dagster asset materialize --select pruned_models",
     "network_features": "dagster asset materialize --select network_features",
+    "causal_edges": "perf-assets causal",
+    "regressions": "perf-assets regressions",
 }
 """Computed table → the command that makes it again."""
 

@@ -12,11 +12,16 @@ from perf_assets.schema.vocabularies import THROUGHPUT_TOLERANCE_PER_S, THROUGHP
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas as pd
+    from duckdb import DuckDBPyConnection as Connection  # noqa: F401 - for who is handed one
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 
 LINK_SCRIPTS = ("link_runs.sql", "merge_runs.sql")
 """What finds and joins the files of one run, in this order."""
+
+FOLLOWING_SCRIPTS = ("curate_runs.sql", "run_telemetry.sql")
+"""What fills columns and tables from all rows as they are after linking, in this order, whenever rows changed."""
 
 # 1.x clients open this version; what 2.0 writes by default they cannot.
 STORAGE_VERSION = "v1.4.0"
@@ -27,6 +32,10 @@ BOOKKEEPING = "4"
 
 class NoDatabaseError(Exception):
     """Nothing was published yet: the message says what to do."""
+
+
+class QueryError(ValueError):
+    """A query that the database does not take: the message says why."""
 
 
 def open_readonly(database: Path) -> duckdb.DuckDBPyConnection:
@@ -78,6 +87,22 @@ def rows_where(connection: duckdb.DuckDBPyConnection, table: str, condition: str
     except duckdb.Error as error:
         raise ValueError(f"condition {condition!r}: {error}") from None
     return chosen
+
+
+def query_frame(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
+) -> pd.DataFrame:
+    """Rows of a query as a frame.
+
+    Raises:
+        QueryError: the query is wrong.
+    """
+    import duckdb
+
+    try:
+        return connection.execute(sql, parameters).df()
+    except duckdb.Error as error:
+        raise QueryError(str(error).splitlines()[0]) from error
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:

@@ -3,6 +3,8 @@ here."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,9 @@ Pair = tuple[str, int]
 
 _NAMED_COLUMNS = ("device", "device_kind")
 """Columns of cleaned_runs that publishing fills from ``device_raw`` by the catalogue of devices."""
+
+_CURATED_COLUMNS = ("tags", "note", "excluded")
+"""Columns of cleaned_runs that publishing fills from what people said (``store/sql/curate_runs.sql``)."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,18 @@ def load_computed(connection: duckdb.DuckDBPyConnection, tables: dict[str, pa.Ta
             connection.unregister("computed")
 
 
+@contextmanager
+def telemetry_devices(connection: duckdb.DuckDBPyConnection, paths: DataPaths) -> Generator[None]:
+    """A temporary table of device names by what poll logs call devices."""
+    names = catalog(paths.devices)
+    found = connection.execute("SELECT DISTINCT device_name FROM cleaned_telemetry").fetchall()
+    raw = [name for (name,) in found if name is not None]
+    columns = {"device_name": raw, "device": [names.name(name)[0] for name in raw]}
+    _register(connection, "telemetry_devices", columns)
+    yield
+    connection.execute("DROP TABLE telemetry_devices")
+
+
 def unloadable(paths: DataPaths, files: list[dict[str, Any]]) -> dict[str, str]:
     """Try the rows of each file alone in a database of its own; why some cannot be loaded, by file_id."""
     import duckdb
@@ -161,9 +178,12 @@ def _add_rows(connection: duckdb.DuckDBPyConnection, paths: DataPaths, added: fr
             columns = ", ".join(
                 f'rows."{name}"'
                 for name in declared.column_names
-                if name in there and not (table == "cleaned_runs" and name in _NAMED_COLUMNS)
+                if name in there
+                and not (table == "cleaned_runs" and name in (*_NAMED_COLUMNS, *_CURATED_COLUMNS))
             )
             named = ""
+            if table == "cleaned_runs":
+                columns += ", []::VARCHAR[] AS tags, false AS excluded"
             if has_names:
                 _register_names(connection, str(part), names)
                 columns += ", named.device, named.device_kind"

@@ -32,6 +32,7 @@ from perf_assets.store.computed import (
     write_computed,
 )
 from perf_assets.store.database import (
+    FOLLOWING_SCRIPTS,
     LINK_SCRIPTS,
     SQL_FOLDER,
     NoDatabaseError,
@@ -235,6 +236,10 @@ def _update(
     if difference.relink:
         for name in LINK_SCRIPTS:
             connection.execute((SQL_FOLDER / name).read_text())
+    if difference.added or difference.removed or difference.relink:
+        with loading.telemetry_devices(connection, paths):
+            for name in FOLLOWING_SCRIPTS:
+                connection.execute((SQL_FOLDER / name).read_text())
     wanted.write(connection)
     connection.execute("CHECKPOINT")
     added, removed = difference.counts()

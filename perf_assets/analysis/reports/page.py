@@ -50,20 +50,55 @@ class _Cell:
     is_number: bool
 
 
-def write_report(paths: DataPaths, out: Path | None = None, pictures: Iterable[Picture] = ()) -> Path:
+def write_report(
+    paths: DataPaths, out: Path | None = None, pictures: Iterable[Picture] | None = None
+) -> Path:
     """Write the report of a data folder; returns its file, by default ``data/report.html``.
+
+    Its pictures are all figures that have rows, unless others are given.
 
     Raises:
         NoDatabaseError: nothing was published yet.
     """
     target = out or paths.root / "report.html"
     with open_readonly(paths.database) as connection:
-        page = _page(connection, paths, pictures)
+        page = _page(connection, paths, drawn(connection) if pictures is None else pictures)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     partial.write_text(page)
     os.replace(partial, target)
     return target
+
+
+def drawn(connection: duckdb.DuckDBPyConnection) -> list[Picture]:
+    """Draw every figure of the catalogue that has rows, with the files that its rows come from."""
+    from perf_assets.analysis.plots.catalog import PLOTS
+
+    pictures = []
+    for plot in PLOTS.values():
+        frame = plot.frame(connection)
+        if not len(frame):
+            continue
+        files: tuple[str, ...] = ()
+        for column in ("path", "file_id", "run_id"):
+            if column in frame:
+                files = _files(connection, column, [str(value) for value in frame[column].dropna().unique()])
+                break
+        pictures.append(Picture(plot.question, svg_of(plot.draw(frame)), plot.query(), files))
+    return pictures
+
+
+def _files(connection: duckdb.DuckDBPyConnection, column: str, values: list[str]) -> tuple[str, ...]:
+    """Paths of the files that rows of a figure come from, by what the rows say of them."""
+    if column == "path":
+        return tuple(sorted(values))
+    sql = "SELECT DISTINCT path FROM source_files WHERE file_id IN (SELECT unnest(?)) ORDER BY path"
+    if column == "run_id":
+        sql = (
+            "SELECT DISTINCT path FROM source_files JOIN cleaned_runs USING (file_id)"
+            " WHERE run_id IN (SELECT unnest(?)) ORDER BY path"
+        )
+    return tuple(path for (path,) in connection.execute(sql, [values]).fetchall())
 
 
 def svg_of(figure: Figure) -> str:

@@ -43,6 +43,12 @@ SECTIONS = (
         """,
     ),
     Section(
+        "Regressions",
+        "Each new group of runs against its own history; ratio below or above 1 with its interval.",
+        "regressions",
+        "SELECT * EXCLUDE (snapshot) FROM regressions ORDER BY verdict <> 'slower', verdict, metric LIMIT 100",
+    ),
+    Section(
         "Load tests",
         "For each test the level with the highest throughput, and its 99th percentile.",
         "cleaned_load_levels",

@@ -50,6 +50,7 @@ FORMATS = {
     "vllm_bench_text": "load_tests",
     "aiperf_json": "load_tests",
     "mlperf_loadgen": "load_tests",
+    "run_annotations": "curation",
 }
 """Module of each format, and its domain: the folder under ``formats`` it lies in."""
 

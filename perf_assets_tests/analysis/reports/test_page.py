@@ -30,7 +30,7 @@ def test_the_page_needs_nothing_else_and_says_what_the_tables_say(examples, tmp_
     page = write_report(examples, tmp_path / "deep" / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!#)|url\(|@import|fetch\(""", page)
     for section in SECTIONS:
-        if section.title != "Predictors beside their peers":  # nothing was fitted
+        if section.reads not in ("predictor_scores", "regressions"):  # nothing was fitted or judged
             assert f">{section.title}</h2>" in page
             assert section.sql.strip().splitlines()[0].strip() in unescape(page)
     assert "README-from-the-lab.txt" in page

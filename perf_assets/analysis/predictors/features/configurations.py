@@ -16,6 +16,7 @@ FROM cleaned_runs JOIN source_files USING (file_id)
 WHERE tool IN ('perf4sight', 'ai3', 'perf_assets') AND workload IN ('training', 'inference')
   AND cleaned_runs.status IN ('ok', 'oom') AND model IS NOT NULL AND device IS NOT NULL AND batch_size >= 1
   AND coalesce(json_extract_string(config, '$.measures'), '') <> 'layers'
+  AND NOT coalesce(excluded, false)
 ORDER BY run_id
 """
 """Measured runs of networks: the frame that :func:`measured` takes."""
@@ -32,7 +33,7 @@ SELECT r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.la
        l.out_channels, l.kernel_size, l.mean_ms AS latency_ms, [f.path] AS files
 FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id) JOIN source_files AS f ON f.file_id = l.file_id
 WHERE r.tool = 'ai3' AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND r.input_size IS NOT NULL AND
-    l.kind = 'conv' AND l.mean_ms > 0
+    l.kind = 'conv' AND l.mean_ms > 0 AND NOT coalesce(r.excluded, false)
 ORDER BY r.run_id, l.layer_index
 """
 """Timed convolutions of profiled networks."""
