@@ -23,6 +23,8 @@ GRAPH = {
     "pruned_models": set(),
     "network_features": {"pruned_models"},
     "causal_graph": {"cleaned_runs"},
+    "regressions": {"cleaned_runs", "cleaned_load_levels"},
+    "report": {"source_files", "cleaned_runs", "cleaned_load_levels", "cleaned_telemetry"},
     "device_profiles": {"raw_device_logs", "pruned_models", "network_features"},
     "training_time_plot": {"source_files", "cleaned_runs", "cleaned_epochs"},
     "telemetry_plot": {"source_files", "cleaned_telemetry"},
@@ -63,6 +65,8 @@ def test_every_invariant_is_a_check():
     assert {(key.asset_key.to_user_string(), key.name) for key in keys} == {
         *((check.table, check.name) for check in CHECKS),
         *(("predictor_scores", name) for name in PREDICTOR_CHECKS),
+        ("predictions", "predictions_hold"),
+        ("regressions", "nothing_became_worse"),
         *(("causal_graph", name) for name in CAUSAL_CHECKS),
     }
 
@@ -90,6 +94,9 @@ def test_what_runs_by_itself():
         "drop_sensor": "RUNNING",
         "orphan_sensor": "RUNNING",
         "nightly_ingest": "RUNNING",
+        "nightly_predictors": "RUNNING",
+        "nightly_report": "RUNNING",
+        "nightly_regressions": "RUNNING",
         "nightly_quick_sweep": "STOPPED",
         "weekly_full_sweep": "STOPPED",
     }
