@@ -16,9 +16,18 @@ QUERY = (
     style.RUNS
     + f"""
     , gpus AS (
-        -- the mean over the GPUs, never their sum: it cannot pass 100 %
+        -- The mean over the GPUs that the server used, never their sum: it cannot pass 100 %. A log lists all
+        -- GPUs of a machine; the busiest ones are the server's.
         SELECT run_id, level, avg(100 * utilization) AS utilization_pct
-        FROM cleaned_load_gpus
+        FROM (
+            SELECT used.run_id, used.level, used.utilization
+            FROM cleaned_load_gpus AS used
+            JOIN cleaned_load_levels AS served
+                ON served.run_id = used.run_id AND served.level = used.level AND served.mode = 'concurrency'
+            QUALIFY served.gpu_count IS NULL OR served.gpu_count >= row_number() OVER (
+                PARTITION BY used.run_id, used.level ORDER BY used.utilization DESC NULLS LAST
+            )
+        )
         GROUP BY ALL
     )
     SELECT
@@ -129,6 +138,10 @@ def _one_study(axes, study: pd.DataFrame, ratio: bool, used: bool) -> None:
         rest[0].axhline(1, color=style.QUIET, linewidth=0.8)
     if used:
         rest[-1].set(ylabel="GPU utilization\n(%, mean per GPU)", ylim=(0, 105))
+        if study["utilization_pct"].isna().all():
+            rest[-1].text(
+                0.5, 0.5, "not in this log", transform=rest[-1].transAxes, ha="center", color=style.QUIET
+            )
     axes[-1].set_xlabel("requests in flight")
 
 

@@ -76,7 +76,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     style.footnote(
         fig,
         "Left: configurations among the training rows, so the scatter flatters; bars: 90 % intervals; dotted: "
-        "± 10 %. Right: mean absolute error where the group (network, device) was held out.",
+        "± 10 %. Right: mean absolute error on runs that were held out of the fit, split as named.",
         style.hidden(len(targets), rows["target"].nunique(), "targets"),
     )
     return fig
@@ -86,6 +86,7 @@ def _points(ax, points: pd.DataFrame, target: str) -> None:
     style.title(ax, f"{target}, {len(points)} measured configurations")
     if points.empty:
         ax.text(0.5, 0.5, "no prediction was measured", transform=ax.transAxes, ha="center")
+        ax.set_axis_off()
         return
     unit = points["unit"].iloc[0]
     for i, (key, group) in enumerate(points.groupby(["device", "stage"], sort=True)):
@@ -118,6 +119,7 @@ def _scores(ax, scores: pd.DataFrame, target: str) -> None:
     style.title(ax, f"{target}: error on held-out runs")
     if scores.empty:
         ax.text(0.5, 0.5, "no held-out score", transform=ax.transAxes, ha="center")
+        ax.set_axis_off()
         return
     own = scores[scores["method"] == "perf_assets"].sort_values("n", ascending=False)
     keys = [(row.device, row.stage, row.split) for row in own.itertuples()]

@@ -84,10 +84,11 @@ def test_four_gpus_busy_by_half_are_half_busy_and_not_twice(data):
                 VALUES ('r', 'concurrency', ?, 10, 1000, 4)""",
                 [level],
             )
-            for gpu in range(4):
+            # a fifth GPU of the machine idles
+            for gpu in range(5):
                 connection.execute(
-                    "INSERT INTO cleaned_load_gpus (run_id, level, gpu_uuid, utilization) VALUES ('r', ?, ?, 0.5)",
-                    [level, f"gpu-{gpu}"],
+                    "INSERT INTO cleaned_load_gpus (run_id, level, gpu_uuid, utilization) VALUES ('r', ?, ?, ?)",
+                    [level, f"gpu-{gpu}", 0.5 if gpu < 4 else 0.0],
                 )
         frame = PLOTS["load_scaling"].frame(connection)
     assert frame["utilization_pct"].tolist() == [50, 50, 50]
