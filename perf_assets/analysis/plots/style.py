@@ -30,10 +30,11 @@ WITH runs AS (
         JOIN source_files
             ON source_files.file_id = cleaned_runs.file_id AND source_files.status = 'ingested'
     )
-    WHERE {shown}
+    WHERE {shown} AND NOT coalesce(excluded, false)
 )
 """
-"""The runs that are to be shown, each with the path of its file; ``{shown}`` is the reader's condition."""
+"""The runs that are to be shown, each with the path of its file, but for those that people excluded;
+``{shown}`` is the reader's condition."""
 
 # The part of a load test's path that its counts of instances and GPUs do not touch, so that the files of one
 # study meet: core_1insts_0gpus/cpu_1instance_sync.csv and core_2insts_0gpus/cpu_2instance_sync.csv.

@@ -50,3 +50,9 @@ def test_leaky_scores_are_no_scores(store):
     assert [bar.get_width() for bar in scores.patches] == [6, 80]
     assert "held out" not in points.get_title(loc="left")
     assert points.get_xlabel() == "measured (ms)"
+
+
+def test_runs_that_people_excluded_are_not_shown(store):
+    store.execute("UPDATE cleaned_runs SET excluded = true WHERE latency_ms > 10")
+    frame = PLOTS["predictions"].frame(store)
+    assert frame.loc[frame["part"] == "point", "measured"].tolist() == [10]
