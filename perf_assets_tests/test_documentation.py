@@ -60,7 +60,7 @@ def test_results_in_the_documents_are_what_comes_out(examples, page, statement):
 @pytest.mark.parametrize("page", [name for name, blocks in SHELL.items() if blocks])
 def test_commands_of_the_documents_run(page, tmp_path):
     """On a fresh copy of the project's top level; 'make' is left to CI, which runs what it makes."""
-    for name in ("dagster.yaml", "workspace.yaml", "sweeps"):
+    for name in ("dagster.yaml", "workspace.yaml", "sweeps", "docs"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     shutil.copytree(EXAMPLES, tmp_path / "data" / "drops" / "examples")
@@ -86,8 +86,10 @@ def test_commands_of_the_documents_run(page, tmp_path):
                 text=True,
                 check=False,
             )
-            # 3 says that a drop was not taken in: the shipped drops have one that is no log.
-            assert done.returncode in (0, 3), f"{line}\n{done.stdout}\n{done.stderr}"
+            # 3 says that a drop was not taken in (the shipped drops have one that is no log), 1 and 2 of a comparison
+            # that something is worse, or that it cannot be told.
+            allowed = (0, 1, 2) if line.startswith(("perf-assets compare", "perf-assets regressions")) else (0, 3)
+            assert done.returncode in allowed, f"{line}\n{done.stdout}\n{done.stderr}"
             assert "Traceback" not in done.stderr
 
 

@@ -135,11 +135,10 @@ def judge(
 
     Args:
         tested: metrics, each with its strata of logarithms.
-        level: of all together (Holm); intervals are for a share of it each.
+        level: of all together (Holm); each interval is for this level alone, so it leaves out 0 where Holm does.
         same_within: see :func:`compare_groups`.
     """
-    own_level = level / max(1, len(tested))
-    shifts = [find_shift(strata, own_level) for _, strata in tested]
+    shifts = [find_shift(strata, level) for _, strata in tested]
     adjusted = holm([shift.p_value for shift in shifts])
     return [
         _comparison(metric, strata, shift, p_adjusted, level, same_within)
