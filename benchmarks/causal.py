@@ -46,9 +46,12 @@ def table(columns: list[str], rows: list[list[object]]) -> None:
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for row in rows:
-        print(
-            "| " + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row) + " |"
-        )
+        print_row(row)
+
+
+def print_row(row: list[object]) -> None:
+    cells = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def bnlearn(samples: Path) -> None:
@@ -120,27 +123,21 @@ def discrete(data: pd.DataFrame, truth: Edges) -> Encoded:
 
 def mixed(_: Path) -> None:
     """The score search, PC with tiers, PC without, and the notebook's way, on the simulations."""
-    rows = []
+    print("Mixed data that no setting was chosen on; means of 3 draws of 1000 rows, one draw of 10,000\n")
+    columns = ["data", "rows", "method", "skeleton F1", "precision", "recall", "directed precision"]
+    table(columns, [])
+    measures = ("skeleton_f1", "skeleton_precision", "skeleton_recall", "directed_precision")
     for simulation in SIMULATIONS:
         for n, draws in DRAWS_OF_ROWS.items():
             per_method: dict[str, list] = {}
             for seed in range(draws):
                 study = simulation(seed, n)
-                for method, (found, names) in methods(study).items():
-                    per_method.setdefault(method, []).append(scores(found, names, study.edges))
-                for name, value in confirmed(study, seed).items():
+                found = {name: scores(*one, study.edges) for name, one in methods(study).items()}
+                for name, value in (found | confirmed(study, seed)).items():
                     per_method.setdefault(name, []).append(value)
-            for method, found in per_method.items():
-                rows.append([
-                    study.name, n, method,
-                    float(np.mean([one.skeleton_f1 for one in found])),
-                    float(np.mean([one.skeleton_precision for one in found])),
-                    float(np.mean([one.skeleton_recall for one in found])),
-                    float(np.mean([one.directed_precision for one in found])),
-                ])  # fmt: skip
-            print(f"{study.name} {n} done", file=sys.stderr, flush=True)
-    print("Mixed data that no setting was chosen on; means of 3 draws of 1000 rows, one draw of 10,000\n")
-    table(["data", "rows", "method", "skeleton F1", "precision", "recall", "directed precision"], rows)
+            for method, values in per_method.items():
+                means = [float(np.mean([getattr(one, name) for one in values])) for name in measures]
+                print_row([study.name, n, method, *means])
 
 
 def methods(study: Study) -> dict[str, tuple[np.ndarray, list[str]]]:
@@ -179,9 +176,7 @@ def confirmed(study: Study, seed: int, half_samples: int = 10) -> dict[str, obje
     graphs, linked, arrows = {}, {}, {}
     for method, search in searches(settings).items():
         graphs[method] = search(encoded)
-        linked[method], arrows[method] = frequencies(
-            search, encoded, half_samples, seed, processes=2 if method == "pc" else 1
-        )
+        linked[method], arrows[method] = frequencies(search, encoded, half_samples, seed)
     at = {name: i for i, name in enumerate(encoded.names)}
     found = np.zeros((len(at), len(at)), dtype=bool)
     for edge in edges_of(encoded, graphs, linked, arrows, settings.stable):
