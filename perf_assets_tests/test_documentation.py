@@ -88,7 +88,9 @@ def test_commands_of_the_documents_run(page, tmp_path):
             )
             # 3 says that a drop was not taken in (the shipped drops have one that is no log), 1 and 2 of a comparison
             # that something is worse, or that it cannot be told.
-            allowed = (0, 1, 2) if line.startswith(("perf-assets compare", "perf-assets regressions")) else (0, 3)
+            allowed = (
+                (0, 1, 2) if line.startswith(("perf-assets compare", "perf-assets regressions")) else (0, 3)
+            )
             assert done.returncode in allowed, f"{line}\n{done.stdout}\n{done.stderr}"
             assert "Traceback" not in done.stderr
 

@@ -53,7 +53,9 @@ def causal_graph(edges: pd.DataFrame, title: str = "", why_empty: str = "") -> F
     drawn = edges[(edges["method"] == _TITLE) & edges["kind"].isin(["directed", "undirected"])]
     order = _untangled(tiers, list(zip(drawn["source"], drawn["target"], strict=True)))
     tallest = max(len(names) for names in order)
-    fig, (ax,) = figure(width_in=2.0 * _UNIT_IN * len(order), height_in=max(4.0, _ROW_IN * tallest + 1.8))
+    size_in = (2.0 * _UNIT_IN * len(order), max(4.0, _ROW_IN * tallest + 1.8))
+    fig, axes = figure(panel_in=size_in)
+    ax = axes[0, 0]
     ax.set_axis_off()
     at = {
         name: (2.0 * column, (row + 0.5) * tallest / len(names) - 0.5)
