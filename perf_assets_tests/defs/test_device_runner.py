@@ -125,7 +125,7 @@ def test_sweep_that_cannot_be(project):
     (project / "small.toml").write_text('name = "x"\nnetworks = ["nonsense"]\nvary = "batch_size"\n')
     assert "key 'smallest' is missing" in failure_of(materialize(project, ok=False))
     (project / "small.toml").write_text("not toml")
-    assert "name a TOML file" in failure_of(materialize(project, ok=False))
+    assert "not TOML" in failure_of(materialize(project, ok=False))
 
 
 def test_unknown_executor(project):

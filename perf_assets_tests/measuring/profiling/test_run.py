@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from perf_assets.measuring.networks import pruning
-from perf_assets.measuring.profiling import run
+from perf_assets.measuring.profiling import passes, run
 from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec, read_spec
 from perf_assets.measuring.recording.log import read_log
 
@@ -50,7 +50,7 @@ def test_command_line_measures_everything(tmp_path):
     assert result["latency_low_ms"] <= result["latency_ms"] <= result["latency_high_ms"]
     assert result["throughput_per_s"] == pytest.approx(4000 / result["latency_ms"])
     assert result["verdict"] in ("stable", "unstable", "contended", "too_short")
-    assert len([row for row in lines["sample"] if row["cache"] == "cold"]) == run.COLD_BLOCKS
+    assert len([row for row in lines["sample"] if row["cache"] == "cold"]) == passes.COLD_BLOCKS
     assert lines["model"][0]["macs"] == result["macs"]
     assert lines["model"][0]["estimated_peak_mib"] > 0
     assert [row["layer"] for row in lines["layer"]][:3] == ["features.0", "features.1", "features.2"]
@@ -123,7 +123,7 @@ def test_forced_algorithm_stands_in_the_log(tmp_path):
 
 def test_specs_are_checked_at_once(tmp_path):
     for wrong, cure in (
-        ({"networks": "x"}, "unknown field"),
+        ({"networks": "x"}, "did you mean 'network'"),
         ({}, "'network' is missing"),
         ({"network": "lenet5", "stage": "test"}, "use one of inference, training"),
         ({"network": "lenet5", "batch_size": 0}, "greater than or equal to 1"),
