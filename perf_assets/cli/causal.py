@@ -37,6 +37,7 @@ def causal(where: str, tools: tuple[str, ...], config: Path | None) -> None:
     from perf_assets.analysis.causal import pipeline
     from perf_assets.analysis.causal.settings import of_tool, read_settings
     from perf_assets.analysis.causal.text import describe
+    from perf_assets.analysis.plots.rendering import save
     from perf_assets.store.database import NoDatabaseError
 
     if tools and config:
@@ -54,6 +55,5 @@ def causal(where: str, tools: tuple[str, ...], config: Path | None) -> None:
             print_table(_SHOWN, [[row[column] for column in _SHOWN] for row in rows])
         click.echo(f"{describe(graph)}\n")
         file = paths.plots / f"causal_graph_{graph.settings.graph}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pipeline.draw(graph).savefig(file, dpi=150)
+        save(pipeline.draw(graph), file)
         say(f"drawn in {file}")

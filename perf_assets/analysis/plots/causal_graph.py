@@ -6,9 +6,6 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch
-
 from perf_assets.analysis.plots.style import COLORS, empty, figure
 
 if TYPE_CHECKING:
@@ -53,8 +50,7 @@ def causal_graph(edges: pd.DataFrame, title: str = "", why_empty: str = "") -> F
     drawn = edges[(edges["method"] == _TITLE) & edges["kind"].isin(["directed", "undirected"])]
     order = _untangled(tiers, list(zip(drawn["source"], drawn["target"], strict=True)))
     tallest = max(len(names) for names in order)
-    size_in = (2.0 * _UNIT_IN * len(order), max(4.0, _ROW_IN * tallest + 1.8))
-    fig, axes = figure(panel_in=size_in)
+    fig, axes = figure(panel_in=(2.0 * _UNIT_IN * len(order), max(4.0, _ROW_IN * tallest + 1.5)))
     ax = axes[0, 0]
     ax.set_axis_off()
     at = {
@@ -120,6 +116,8 @@ def _untangled(tiers: dict[str, list[str]], pairs: list[tuple[str, str]]) -> lis
 
 
 def _arrow(ax: Axes, at: dict[str, tuple[float, float]], edge) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
     start, end = at[edge.source], at[edge.target]
     same_tier = start[0] == end[0]
     bend = (0.35 if start[1] < end[1] else -0.35) if same_tier else _free_bend(at, start, end)
@@ -192,6 +190,8 @@ def _width(frequency: float) -> float:
 
 
 def _legend(ax: Axes) -> None:
+    from matplotlib.lines import Line2D
+
     dashed = (0, (4, 3))
     handles = [
         Line2D([], [], label="more → more", color=_UP, linewidth=2.2),
