@@ -99,7 +99,9 @@ def test_gzip_bomb(data):
     write(data, "good.csv", GOOD)
     ingest(data)
     assert statuses(data) == {"bomb.csv.gz": "rejected", "good.csv": "ingested"}
-    assert "inflates" in error_of(data, "bomb.csv.gz")
+    # On a slow machine the millions of blank lines cost more than such a file may, before they are too many bytes.
+    error = error_of(data, "bomb.csv.gz")
+    assert "inflates" in error or "processor time" in error
     assert sql(data, "SELECT count(*) FROM cleaned_telemetry") == [(3,)]
 
 
