@@ -413,7 +413,10 @@ class TestSite:
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("[devices.alpha]\nfeature = 'x'\n", "unknown key 'feature'"), ("[devices", "cluster.toml")],
+        [
+            ("[devices.alpha]\nfeature = 'x'\n", "unknown key 'devices.alpha.feature'"),
+            ("[devices", "cluster.toml"),
+        ],
     )
     def test_errors_name_file_and_key(self, tmp_path, text, message):
         path = tmp_path / "cluster.toml"
