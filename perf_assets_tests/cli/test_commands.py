@@ -72,7 +72,7 @@ def test_demo(project, data):
     assert "lenet5" in done.stdout
     measured = (
         "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device_kind = 'cpu' AND "
-        "status = 'ok' AND config->'spec'->>'sweep' = 'demo'"
+        "status = 'ok' AND (config->'spec'->>'sweep') = 'demo'"
     )
     assert sql(data, measured) == [(1,)]
 
