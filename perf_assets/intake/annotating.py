@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import getpass
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 from perf_assets.intake.formats.curation.run_annotations import written
 from perf_assets.store.database import open_readonly, query
+from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.paths import DataPaths
 
 _RUNS = """
@@ -34,7 +34,7 @@ def annotate(paths: DataPaths, run_ids: list[str], action: str, value: str | Non
         NoDatabaseError: nothing was published yet.
     """
     lines = []
-    now, user = datetime.now(UTC).replace(tzinfo=None), getpass.getuser()
+    now, user = utc_now(), getpass.getuser()
     with open_readonly(paths.database) as connection:
         for run_id in run_ids:
             columns, rows = query(connection, _RUNS, parameters=[run_id])

@@ -12,7 +12,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from perf_assets.intake.drops import raw
@@ -22,6 +21,7 @@ from perf_assets.intake.drops.recovery import make_ledger_again, open_ledger, se
 from perf_assets.intake.drops.scan import scan
 from perf_assets.store.parts import is_intact
 from perf_assets.store.publish import database_problem
+from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 
@@ -98,12 +98,12 @@ def heal_raw(
             for entry in entries:
                 if entry.is_primary:
                     entry.forget_reading()
-                    entry.status, entry.ingested_at = REJECTED, _now()
+                    entry.status, entry.ingested_at = REJECTED, utc_now()
                     entry.error = f"its raw copy {where}, and drops has it no more; drop the file again"
                     entry.parsed_by = ""
                     ledger.note_reading(entry)
                     lost.append(f"{entry.path}: {entry.error}")
-            ledger.commit(_now())
+            ledger.commit(utc_now())
     return lost
 
 
@@ -114,8 +114,4 @@ def forget_parts(paths: DataPaths, ledger: Ledger, batches: Iterable[int], heale
         ledger.begin()
         ledger.forget_readings(batch)
         shutil.rmtree(paths.parts / str(batch), ignore_errors=True)
-    ledger.commit(_now())
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
+    ledger.commit(utc_now())

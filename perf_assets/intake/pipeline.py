@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from perf_assets.intake import health, reading, registering
@@ -26,6 +26,7 @@ from perf_assets.intake.drops.scan import Drop, Oddity, is_in_future, is_settled
 from perf_assets.intake.parsing import registry
 from perf_assets.store.parts import DamagedPartsError, missing_batches, remove_unnamed
 from perf_assets.store.publish import Contents, Publication, UnpublishableError, publish
+from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.settings import keep_replaced_s
@@ -41,7 +42,6 @@ class IngestReport:
     read: list[Entry] = field(default_factory=list)
     unsettled: list[str] = field(default_factory=list)
     oddities: list[Oddity] = field(default_factory=list)
-    duplicates: int = 0
     healed: list[str] = field(default_factory=list)
     publication: Publication = field(default_factory=lambda: Publication(changed=False))
 
@@ -136,7 +136,7 @@ def _publish(paths: DataPaths, ledger: Ledger, report: IngestReport, *, from_scr
                         )
                         ledger.note_reading(entry)
                         report.read = [each for each in report.read if each.file_id != file_id] + [entry]
-            ledger.commit(_now())
+            ledger.commit(utc_now())
         except DamagedPartsError as error:
             health.forget_parts(paths, ledger, [error.batch], report.healed)
             reading.read_pending(paths, ledger, report)
@@ -163,11 +163,7 @@ def _contents(ledger: Ledger) -> Contents:
 def _tidy_raw(paths: DataPaths, ledger: Ledger, grown: list[str]) -> None:
     """Remove copies that nothing needs: beginnings of logs that grew, and versions that were replaced long
     ago."""
-    old = ledger.replaced_before(_now() - timedelta(seconds=keep_replaced_s()))
+    old = ledger.replaced_before(utc_now() - timedelta(seconds=keep_replaced_s()))
     for file_id in [*grown, *old]:
         if not ledger.of_content(file_id):
             raw.remove(raw.path_of(file_id, paths.raw))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from perf_assets.intake.parsing.budget import OverBudgetError, cpu_budget
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Source, UnreadableSourceError
 from perf_assets.store.parts import BatchWriter, next_batch
+from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.filesystems import flush
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.settings import local_timezone
@@ -60,9 +60,9 @@ def read_pending(
         ledger.begin()
         for entry in chunk:
             ledger.note_reading(entry)
-        ledger.commit(_now())
+        ledger.commit(utc_now())
         report.read.extend(chunk)
-    ledger.commit(_now())
+    ledger.commit(utc_now())
 
 
 def parsed_by(format_name: str | None, timezone: str) -> str:
@@ -91,7 +91,7 @@ def _chunks(entries: Iterable[Entry]) -> Iterable[list[Entry]]:
 def _read(entry: Entry, paths: DataPaths, timezone: str, writer: BatchWriter, batch: int) -> None:
     """Parse one raw copy. Whatever is wrong with it ends in its entry, never in an exception."""
     entry.forget_reading()
-    entry.ingested_at = _now()
+    entry.ingested_at = utc_now()
     records = Records(entry.file_id, writer)
     try:
         source = Source(PurePosixPath(entry.path), raw.stored_members(entry.file_id, paths.raw), timezone)
@@ -139,7 +139,3 @@ def _why_unsupported(text: str, claimants: list[str]) -> str:
         "no parser recognises its content; perf-assets explain FILE says what each missed, "
         "docs/adding-a-format.md how to add one"
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from perf_assets.intake.drops import raw
 from perf_assets.intake.drops.ledger import Ledger
 from perf_assets.intake.drops.scan import Drop, Scan, is_in_future, is_settled, lies_in, scan, settle_s
+from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.filesystems import flush
 from perf_assets.workspace.paths import DataPaths
 
@@ -55,7 +55,7 @@ def register(
         if since_commit >= COMMIT_FILES:
             _commit(paths, ledger)
             since_commit = 0
-    ledger.note_oddities(looked.oddities, _now())
+    ledger.note_oddities(looked.oddities, utc_now())
     report.oddities = looked.oddities
     ledger.note_absent(looked.absent)
     _commit(paths, ledger)
@@ -65,7 +65,7 @@ def register(
 
 def _register(drop: Drop, paths: DataPaths, ledger: Ledger) -> list[str]:
     """Register one drop; returns the version that it began with, where it replaces that."""
-    now = _now()
+    now = utc_now()
     earlier = [entry for entry in ledger.at_path(drop.path) if entry.bytes < drop.size_bytes]
     try:
         stored = raw.store(drop, paths.raw, max((entry.bytes for entry in earlier), default=None))
@@ -89,7 +89,7 @@ def _register(drop: Drop, paths: DataPaths, ledger: Ledger) -> list[str]:
             raw.Sighting(entry.file_id, entry.path, entry.bytes, modified_at, now, reading), paths.raw
         )
     if is_new:  # after those it replaces, so that it is the newest of its path
-        sighting = raw.Sighting(stored.file_id, drop.path, drop.size_bytes, drop.modified_at, _now())
+        sighting = raw.Sighting(stored.file_id, drop.path, drop.size_bytes, drop.modified_at, utc_now())
         raw.note_sighting(sighting, paths.raw)
     return [entry.file_id for entry in replaced if entry.file_id == stored.begins_with]
 
@@ -120,8 +120,4 @@ def _commit(paths: DataPaths, ledger: Ledger) -> None:
     if ledger.is_changing:
         if paths.raw.exists():
             flush(paths.raw)  # what the ledger promises to hold must not be lost with the power
-        ledger.commit(_now())
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
+        ledger.commit(utc_now())

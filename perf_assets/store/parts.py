@@ -7,7 +7,6 @@ left over from an interrupted ingest and is removed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections import deque
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.schema.tables import PARSED_TABLES, TEXT, arrow_schema
+from perf_assets.workspace.filesystems import file_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +82,7 @@ class BatchWriter:
         self._thread.shutdown()
         for writer in self._writers.values():
             writer.close()
-        sums = {file.name: _sha256(file) for file in sorted(self._partial.glob("*.parquet"))}
+        sums = {file.name: file_sha256(file) for file in sorted(self._partial.glob("*.parquet"))}
         (self._partial / _SUMS).write_text(json.dumps(sums))
         shutil.rmtree(self._folder, ignore_errors=True)
         self._partial.rename(self._folder)
@@ -149,7 +149,7 @@ def is_intact(parts: Path, batch: int) -> bool:
         return True
     try:
         sums = json.loads((folder / _SUMS).read_text())
-        return all(_sha256(folder / name) == sha256 for name, sha256 in sums.items())
+        return all(file_sha256(folder / name) == sha256 for name, sha256 in sums.items())
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -175,8 +175,3 @@ def remove_unnamed(parts: Path, named: set[int]) -> None:
 
 def _is_batch(path: Path) -> bool:
     return path.name.removesuffix(_PARTIAL).isdigit()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perf_assets.schema.device_catalog import catalog
 from perf_assets.schema.tables import COMPUTED_TABLES
@@ -49,6 +49,7 @@ from perf_assets.store.swapping import (
     use_copy,
     use_spare,
 )
+from perf_assets.workspace.filesystems import file_sha256
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 
@@ -109,12 +110,27 @@ class _State:
         ).fetchone()
         return cls(*row) if row and row[1] is not None else None
 
+    def can_become(self, wanted: _State) -> bool:
+        """Whether a database of this state can be brought up to the wanted one by a difference."""
+        return (
+            self.catalog_sha256 == wanted.catalog_sha256
+            and self.identity == wanted.identity
+            and self.revision <= wanted.revision
+        )
+
     def write(self, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(
             "UPDATE publication.state SET identity = ?, revision = ?, computed_sha256 = ?, catalog_sha256 = "
             "?",
             [self.identity, self.revision, self.computed_sha256, self.catalog_sha256],
         )
+
+
+class _Usable(NamedTuple):
+    """A database open for writing, and what it was made of."""
+
+    connection: duckdb.DuckDBPyConnection
+    state: _State
 
 
 def publish(
@@ -137,9 +153,9 @@ def publish(
         try:
             if _published_state(paths) == wanted:
                 return Publication(changed=False)
-            with _brought_up(paths, wanted) as (connection, state):
-                if state is not None:
-                    return _update(connection, paths, contents, state, wanted, computed)
+            with _brought_up(paths, wanted) as usable:
+                if usable is not None:
+                    return _update(usable.connection, paths, contents, usable.state, wanted, computed)
         except duckdb.Error as error:
             _raise_if_full(error, paths)
             if (reasons := loading.unloadable(paths, contents.changed_since(None)[0])) != {}:
@@ -181,14 +197,14 @@ def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]
         if published is None or published.computed_sha256 == computed_sha256:
             return Publication(changed=False)
         wanted = _State(published.identity, published.revision, computed_sha256, published.catalog_sha256)
-        with _brought_up(paths, wanted, allow_older=False) as (connection, state):
-            if state is None:
+        with _brought_up(paths, wanted, allow_older=False) as usable:
+            if usable is None:
                 return Publication(changed=False)
-            connection.execute("BEGIN")
-            loading.load_computed(connection, computed)
-            wanted.write(connection)
-            connection.execute("COMMIT")
-            connection.execute("CHECKPOINT")
+            usable.connection.execute("BEGIN")
+            loading.load_computed(usable.connection, computed)
+            wanted.write(usable.connection)
+            usable.connection.execute("COMMIT")
+            usable.connection.execute("CHECKPOINT")
         return Publication(changed=True)
 
 
@@ -247,13 +263,10 @@ def _update(
 
 
 @contextmanager
-def _brought_up(
-    paths: DataPaths, wanted: _State, *, allow_older: bool = True
-) -> Generator[tuple[duckdb.DuckDBPyConnection, _State | None]]:
-    """A database that can be brought up to date, open for writing, with its state; it is swapped in at the
-    end.
+def _brought_up(paths: DataPaths, wanted: _State, *, allow_older: bool = True) -> Generator[_Usable | None]:
+    """A database that can be brought up to date; it is swapped in at the end. None where there is none.
 
-    The state is None where none can be: then nothing is swapped. With ``allow_older`` it may be the spare,
+    With ``allow_older`` it may be the spare,
     which holds an earlier state; without, it holds exactly the published one but for computed tables.
     """
     import duckdb
@@ -271,14 +284,8 @@ def _brought_up(
             continue
         try:
             state = _State.read(connection)
-            usable = (
-                state is not None
-                and state.catalog_sha256 == wanted.catalog_sha256
-                and state.identity == wanted.identity
-                and state.revision <= wanted.revision
-            )
-            if usable:
-                yield connection, state
+            if state is not None and state.can_become(wanted):
+                yield _Usable(connection, state)
                 connection.close()
                 swap(partial, paths)
                 return
@@ -286,8 +293,7 @@ def _brought_up(
             connection.close()
             if partial.exists():
                 remove(partial)
-    with duckdb.connect() as nothing:
-        yield nothing, None
+    yield None
 
 
 @contextmanager
@@ -341,7 +347,7 @@ def _read_computed(paths: DataPaths, healed: list[str]) -> tuple[dict[str, pa.Ta
             continue
         if rows is not None:
             tables[table] = rows
-            digest.update(f"{table} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+            digest.update(f"{table} {file_sha256(file)}\n".encode())
     return tables, digest.hexdigest()
 
 

@@ -1,8 +1,10 @@
-"""What a folder's file system can do: is it shared over a network, and have its writes reached the disk?"""
+"""Files and the file systems they lie on: is one shared over a network, have writes reached the disk, what
+is a file's hash?"""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from pathlib import Path
 
@@ -56,6 +58,12 @@ def network_type(folder: Path, mounts: Path = MOUNTS) -> str | None:
         if is_above and len(mount_point) >= len(best):
             best, found = mount_point, rest.split(" ")[0]
     return found if found in _NETWORK_TYPES else None
+
+
+def file_sha256(file: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal; the file is never held whole in memory."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def flush(folder: Path) -> None:

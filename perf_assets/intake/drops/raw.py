@@ -19,6 +19,7 @@ from pathlib import Path
 
 from perf_assets.intake.drops.scan import Drop
 from perf_assets.intake.parsing.source import PLAIN
+from perf_assets.workspace.filesystems import file_sha256
 
 _CHUNK_BYTES = 1024 * 1024
 _PARTIAL = "partial"
@@ -102,10 +103,10 @@ def is_intact(file_id: str, raw: Path) -> bool:
     try:
         members = stored_members(file_id, raw)
         if PLAIN in members:
-            return _sha256(members[PLAIN]) == file_id
+            return file_sha256(members[PLAIN]) == file_id
         digest = hashlib.sha256()
         for name, path in sorted(members.items()):
-            digest.update(f"{name}\0{_sha256(path)}\n".encode())
+            digest.update(f"{name}\0{file_sha256(path)}\n".encode())
         return digest.hexdigest() == file_id
     except OSError:
         return False
@@ -208,11 +209,6 @@ def _copy(source: Path, target: Path, checkpoint_bytes: int | None = None) -> tu
             writer.write(chunk)
             copied += len(chunk)
     return digest.hexdigest(), beginning
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _keep(partial: Path, target: Path) -> None:

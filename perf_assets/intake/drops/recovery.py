@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from perf_assets.intake.drops import raw
 from perf_assets.intake.drops.entry import REPLACED, Entry
 from perf_assets.intake.drops.ledger import DamagedLedgerError, Ledger, LedgerError
+from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.filesystems import network_type
 from perf_assets.workspace.paths import DataPaths
 
@@ -47,13 +47,13 @@ def open_ledger(paths: DataPaths, healed: list[str] | None = None) -> Generator[
             said.append(f"the ledger was gone: made again from {paths.raw}")
             _from_raw(paths)
     elif paths.ledger.stat().st_size == 0:
-        _make_again(paths, said, "it was empty")
+        make_ledger_again(paths, said, "it was empty")
     try:
         with Ledger.open(paths.ledger) as ledger:
             ledger.signatures()  # reads the index that every ingest needs
             ledger.batches()
     except DamagedLedgerError as error:
-        _make_again(paths, said, str(error))
+        make_ledger_again(paths, said, str(error))
     with Ledger.open(paths.ledger) as ledger:
         yield ledger
 
@@ -67,11 +67,7 @@ def set_aside(path: Path, paths: DataPaths) -> Path:
 
 
 def make_ledger_again(paths: DataPaths, said: list[str], reason: str) -> None:
-    """Set the ledger aside and make it again from raw."""
-    _make_again(paths, said, reason)
-
-
-def _make_again(paths: DataPaths, said: list[str], reason: str) -> None:
+    """Set the ledger aside and make it again from raw; ``said`` gets a line with the reason."""
     aside = set_aside(paths.ledger, paths)
     for suffix in ("-wal", "-shm"):
         paths.ledger.with_name(paths.ledger.name + suffix).unlink(missing_ok=True)
@@ -111,7 +107,7 @@ def _migrate(earlier: Path, paths: DataPaths) -> None:
     anew."""
     import pyarrow.parquet as pq
 
-    now = _now()
+    now = utc_now()
     names = set(Entry.__dataclass_fields__)
     entries, primaries = [], set()
     for row in sorted(
@@ -148,12 +144,8 @@ def _write(entries: list[Entry], paths: DataPaths) -> None:
         ledger.begin()
         for entry in entries:
             ledger.add(entry)
-        ledger.commit(_now())
+        ledger.commit(utc_now())
         ledger.checkpoint()
     os.replace(partial, paths.ledger)
     for suffix in ("-wal", "-shm"):
         partial.with_name(partial.name + suffix).unlink(missing_ok=True)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
