@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.causal_choose import encoded_of
-from benchmarks.causal_data import SIMULATIONS, Edges, Study, random_study, scores
+from benchmarks.causal_data.random_studies import random_study
+from benchmarks.causal_data.simulations import SIMULATIONS
+from benchmarks.causal_data.study import Edges, Study, scores
 from perf_assets.analysis.causal import graph as searching
 from perf_assets.analysis.causal.audit import false_edge_shares
 from perf_assets.analysis.causal.effects import adjusted, comparison, placebo

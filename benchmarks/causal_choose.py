@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.causal_data import Study, random_study, scores
+from benchmarks.causal_data.random_studies import random_study
+from benchmarks.causal_data.study import Study, scores
 from perf_assets.analysis.causal.encoding import encode
 from perf_assets.analysis.causal.frame import build
 from perf_assets.analysis.causal.score_search import score_search

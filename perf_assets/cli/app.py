@@ -17,8 +17,7 @@ from perf_assets.cli import (
     reporting,
     setup,
 )
-from perf_assets.workspace.paths import NoDataFolderError
-from perf_assets.workspace.settings import SettingError
+from perf_assets.workspace.errors import PerfAssetsError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,11 +59,7 @@ def main() -> None:
     """Run the command line; errors of ours are one line, not a traceback."""
     try:
         cli()
-    except (NoDataFolderError, SettingError, OSError) as error:
-        raise SystemExit(f"perf-assets: {error}") from error
-    except Exception as error:
-        if type(error).__name__ not in ("LedgerError", "DamagedLedgerError", "CatalogError"):
-            raise
+    except (PerfAssetsError, OSError) as error:
         raise SystemExit(f"perf-assets: {error}") from error
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("perf_assets"):

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from perf_assets.workspace.errors import PerfAssetsError
+
 DEVICES_FILE = Path(__file__).parent / "device_catalog.toml"
 KINDS = ("cpu", "gpu", "hpu", "soc")
 """Processor, graphics card, Habana accelerator, board with both on one chip."""
 
 
-class CatalogError(ValueError):
+class CatalogError(PerfAssetsError, ValueError):
     """A catalogue file that cannot be used: the message names the file, the entry and the cure."""
 
 

@@ -7,13 +7,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from perf_assets.workspace.errors import PerfAssetsError
+
 DATA_VARIABLE = "PERF_ASSETS_DATA"
 DROPS_VARIABLE = "PERF_ASSETS_DROPS"
 WORK_VARIABLE = "PERF_ASSETS_WORK"
 SWEEPS_VARIABLE = "PERF_ASSETS_SWEEPS"
 
 
-class NoDataFolderError(Exception):
+class NoDataFolderError(PerfAssetsError):
     """There is no data folder to work in: the message says how to name one."""
 
 

@@ -6,6 +6,8 @@ import os
 import re
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from perf_assets.workspace.errors import PerfAssetsError
+
 TIMEZONE_VARIABLE = "PERF_ASSETS_TIMEZONE"
 MAX_FILE_VARIABLE = "PERF_ASSETS_MAX_FILE"
 KEEP_VARIABLE = "PERF_ASSETS_KEEP_REPLACED_DAYS"
@@ -14,7 +16,7 @@ DEFAULT_KEEP_DAYS = 30.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-class SettingError(ValueError):
+class SettingError(PerfAssetsError, ValueError):
     """A setting that cannot be used: the message names it and says what can."""
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from perf_assets.intake.drops.entry import DUPLICATE, INGESTED, ODD, REJECTED, REPLACED, Entry
 from perf_assets.intake.drops.scan import Drop, Oddity
+from perf_assets.workspace.errors import PerfAssetsError
 
 _NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 """Errors of the folder that the ledger lies in, not of its content."""
@@ -50,7 +51,7 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
 
 
-class LedgerError(Exception):
+class LedgerError(PerfAssetsError):
     """The ledger cannot be used: the message says why and what helps."""
 
 

@@ -1,137 +1,11 @@
-"""Made-up performance data with a known causal graph, for ``benchmarks.causal`` and ``benchmarks.causal_choose``.
-
-Two families that share no equation: :func:`random_study` draws graphs and forms at random, and the settings of the
-search were chosen on it; :data:`SIMULATIONS` are written by hand after real measurements and only judge the choice.
-"""
+"""Simulations written by hand after real measurements. They share no equation with the random studies and only
+judge the choice made on those."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 
-Edges = set[tuple[str, str]]
-
-
-@dataclass
-class Study:
-    """Made-up runs and what made them: columns by tier, and every direct cause as (source, target)."""
-
-    name: str
-    rows: pd.DataFrame
-    tiers: dict[str, list[str]]
-    edges: Edges
-
-
-class _Truth:
-    """Collects columns together with their causes, so that data and truth cannot part."""
-
-    def __init__(self) -> None:
-        self.columns: dict[str, np.ndarray] = {}
-        self.tiers: dict[str, list[str]] = {}
-        self.edges: Edges = set()
-
-    def add(self, tier: str, name: str, values: np.ndarray, causes: tuple[str, ...] = ()) -> np.ndarray:
-        self.columns[name] = values
-        self.tiers.setdefault(tier, []).append(name)
-        self.edges |= {(cause, name) for cause in causes}
-        return values
-
-    def study(self, name: str) -> Study:
-        return Study(name, pd.DataFrame(self.columns), self.tiers, self.edges)
-
-
-def _skewed_choice(
-    rng: np.random.Generator, values: list, n: int, given: np.ndarray | None = None
-) -> np.ndarray:
-    """Draw levels with unequal shares; with ``given`` the shares differ by its level (an unbalanced design)."""
-    levels = np.array(values, dtype=object)
-    if given is None:
-        return rng.choice(levels, n, p=rng.dirichlet(np.full(len(levels), 4.0)))
-    drawn = np.empty(n, dtype=object)
-    for level in pd.unique(given):
-        rows = given == level
-        drawn[rows] = rng.choice(levels, rows.sum(), p=rng.dirichlet(np.full(len(levels), 2.0)))
-    return drawn
-
-
-# --- the family that the settings were chosen on -------------------------------------------------------------------
-
-_FORMS = ("linear", "saturating", "threshold", "curved", "levels")
-
-
-def random_study(seed: int, n: int) -> Study:
-    """A random graph over four tiers with a random form for every cause: linear, saturating, threshold, curved, max()."""
-    rng = np.random.default_rng([811, seed])
-    truth = _Truth()
-    settings: list[str] = []
-    for i in range(int(rng.integers(4, 7))):
-        name = f"setting_{i}"
-        given = truth.columns[rng.choice(settings)] if settings and rng.random() < 0.4 else None
-        if rng.random() < 0.5:
-            values = _skewed_choice(rng, [f"level_{k}" for k in range(int(rng.integers(2, 5)))], n, given)
-        else:
-            values = _skewed_choice(rng, [2**k for k in range(int(rng.integers(3, 7)))], n, given).astype(
-                float
-            )
-        truth.add("configuration", name, values)
-        settings.append(name)
-    earlier = list(settings)
-    for tier, count in (("resources", rng.integers(2, 5)), ("performance", rng.integers(2, 5))):
-        for i in range(int(count)):
-            name = f"{tier}_{i}"
-            causes = tuple(rng.choice(earlier, int(rng.integers(1, 4)), replace=False))
-            score = _combined(rng, truth, causes, n)
-            truth.add(tier, name, np.exp(rng.uniform(0.3, 1.0) * score), causes)
-            earlier.append(name)
-    for i in range(2):
-        causes = tuple(rng.choice(earlier, int(rng.integers(1, 4)), replace=False))
-        score = _combined(rng, truth, causes, n)
-        outcome = score if i == 0 else (score > np.quantile(score, rng.uniform(0.6, 0.9))).astype(float)
-        truth.add("outcome", f"outcome_{i}", outcome, causes)
-    return truth.study(f"random {seed}")
-
-
-def _combined(rng: np.random.Generator, truth: _Truth, causes: tuple[str, ...], n: int) -> np.ndarray:
-    parts = [_effect(rng, truth.columns[cause]) * rng.uniform(0.6, 1.4) for cause in causes]
-    if len(parts) > 1 and rng.random() < 0.35:
-        total = np.maximum(parts[0], parts[1]) + sum(parts[2:])
-    elif len(parts) > 1 and rng.random() < 0.2:
-        total = sum(parts) + 0.5 * parts[0] * parts[1]
-    else:
-        total = sum(parts)
-    total = (total - total.mean()) / total.std()
-    return total + rng.normal(0, rng.uniform(0.2, 0.7), n)
-
-
-def _effect(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
-    form = rng.choice(_FORMS)
-    if values.dtype == object or form == "levels":
-        codes = (
-            pd.factorize(values)[0]
-            if values.dtype == object
-            else pd.qcut(values, 4, labels=False, duplicates="drop")
-        )
-        effect = rng.normal(0, 1, int(codes.max()) + 1)[codes]
-    else:
-        x = np.log(values) if values.min() > 0 else values.astype(float)
-        x = (x - x.mean()) / x.std()
-        sign = rng.choice([-1.0, 1.0])
-        effect = (
-            sign
-            * {
-                "linear": x,
-                "saturating": np.tanh(1.5 * x + rng.uniform(-0.5, 0.5)),
-                "threshold": (x > rng.uniform(-0.5, 0.8)).astype(float),
-                "curved": x + 0.4 * x**2,
-            }[form]
-        )
-    deviation = effect.std()
-    return (effect - effect.mean()) / (deviation if deviation > 0 else 1.0)
-
-
-# --- the family that only judges -----------------------------------------------------------------------------------
+from benchmarks.causal_data.study import Study, Truth, skewed_choice
 
 
 def _levels(values: np.ndarray, table: dict) -> np.ndarray:
@@ -145,15 +19,15 @@ def _noise(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
 def inference_sweep(seed: int, n: int) -> Study:
     """Pruned networks on three GPUs: a roofline's max(), launch overhead, memory that runs out."""
     rng = np.random.default_rng([5501, seed])
-    t = _Truth()
-    device = t.add("configuration", "device", _skewed_choice(rng, ["edge", "desktop", "server"], n))
+    t = Truth()
+    device = t.add("configuration", "device", skewed_choice(rng, ["edge", "desktop", "server"], n))
     model = t.add(
-        "configuration", "model", _skewed_choice(rng, ["mobile", "res18", "res50", "vgg", "vit"], n, device)
+        "configuration", "model", skewed_choice(rng, ["mobile", "res18", "res50", "vgg", "vit"], n, device)
     )
-    batch = t.add("configuration", "batch", _skewed_choice(rng, [1, 4, 16, 64, 128], n, device).astype(float))
+    batch = t.add("configuration", "batch", skewed_choice(rng, [1, 4, 16, 64, 128], n, device).astype(float))
     ratio = t.add("configuration", "ratio", rng.choice([0.0, 0.2, 0.4, 0.6, 0.8], n))
     t.add("configuration", "workers", rng.choice([1.0, 2.0, 4.0, 8.0], n))
-    precision = t.add("configuration", "precision", _skewed_choice(rng, ["fp32", "fp16"], n))
+    precision = t.add("configuration", "precision", skewed_choice(rng, ["fp32", "fp16"], n))
     macs = (
         _levels(model, {"mobile": 0.3, "res18": 1.8, "res50": 4.1, "vgg": 15.5, "vit": 17.6})
         * (1 - ratio) ** 1.5
@@ -205,12 +79,12 @@ def inference_sweep(seed: int, n: int) -> Study:
 def training_cluster(seed: int, n: int) -> Study:
     """Data-parallel training: a step waits for the slower of loading and computing, then for the all-reduce."""
     rng = np.random.default_rng([5502, seed])
-    t = _Truth()
-    host = t.add("configuration", "host", _skewed_choice(rng, ["a", "b", "c", "d"], n))
-    ranks = t.add("configuration", "ranks", _skewed_choice(rng, [1, 2, 4, 8], n, host).astype(float))
-    model = t.add("configuration", "model", _skewed_choice(rng, ["unet_s", "unet_l", "res", "swin"], n))
-    batch = t.add("configuration", "batch", _skewed_choice(rng, [8, 16, 32, 64], n, model).astype(float))
-    size = t.add("configuration", "size", _skewed_choice(rng, [64, 128, 256], n).astype(float))
+    t = Truth()
+    host = t.add("configuration", "host", skewed_choice(rng, ["a", "b", "c", "d"], n))
+    ranks = t.add("configuration", "ranks", skewed_choice(rng, [1, 2, 4, 8], n, host).astype(float))
+    model = t.add("configuration", "model", skewed_choice(rng, ["unet_s", "unet_l", "res", "swin"], n))
+    batch = t.add("configuration", "batch", skewed_choice(rng, [8, 16, 32, 64], n, model).astype(float))
+    size = t.add("configuration", "size", skewed_choice(rng, [64, 128, 256], n).astype(float))
     workers = t.add("configuration", "workers", rng.choice([1.0, 2.0, 4.0, 8.0], n))
     cores = t.add(
         "resources",
@@ -256,19 +130,17 @@ def training_cluster(seed: int, n: int) -> Study:
 def service_load(seed: int, n: int) -> Study:
     """A server under load: utilisation saturates, the queue grows past the knee, the tail is a max()."""
     rng = np.random.default_rng([5503, seed])
-    t = _Truth()
-    device = t.add("configuration", "device", _skewed_choice(rng, ["t4", "a10", "l40"], n))
+    t = Truth()
+    device = t.add("configuration", "device", skewed_choice(rng, ["t4", "a10", "l40"], n))
     model = t.add(
-        "configuration", "model", _skewed_choice(rng, ["bert", "res50", "yolo", "whisper"], n, device)
+        "configuration", "model", skewed_choice(rng, ["bert", "res50", "yolo", "whisper"], n, device)
     )
-    instances = t.add(
-        "configuration", "instances", _skewed_choice(rng, [1, 2, 3, 4], n, device).astype(float)
-    )
+    instances = t.add("configuration", "instances", skewed_choice(rng, [1, 2, 3, 4], n, device).astype(float))
     clients = t.add(
-        "configuration", "clients", _skewed_choice(rng, [1, 2, 4, 8, 16, 32], n, instances).astype(float)
+        "configuration", "clients", skewed_choice(rng, [1, 2, 4, 8, 16, 32], n, instances).astype(float)
     )
-    batching = t.add("configuration", "batching", _skewed_choice(rng, ["off", "on"], n))
-    t.add("configuration", "payload", _skewed_choice(rng, ["json", "binary"], n))
+    batching = t.add("configuration", "batching", skewed_choice(rng, ["off", "on"], n))
+    t.add("configuration", "payload", skewed_choice(rng, ["json", "binary"], n))
     memory = (
         _levels(model, {"bert": 1.4, "res50": 0.6, "yolo": 0.9, "whisper": 3.2}) * instances + 0.5
     ) * _noise(rng, n, 0.08)
@@ -306,15 +178,15 @@ def service_load(seed: int, n: int) -> Study:
 def language_serving(seed: int, n: int) -> Study:
     """A language model behind a batching server: prefill bound by compute, decoding by bandwidth, a cache that fills."""
     rng = np.random.default_rng([5505, seed])
-    t = _Truth()
-    card = t.add("configuration", "card", _skewed_choice(rng, ["a10", "a100", "h100"], n))
-    model = t.add("configuration", "model", _skewed_choice(rng, ["1b", "7b", "13b"], n, card))
+    t = Truth()
+    card = t.add("configuration", "card", skewed_choice(rng, ["a10", "a100", "h100"], n))
+    model = t.add("configuration", "model", skewed_choice(rng, ["1b", "7b", "13b"], n, card))
     prompt = t.add(
-        "configuration", "prompt", _skewed_choice(rng, [128, 512, 2048, 8192], n, model).astype(float)
+        "configuration", "prompt", skewed_choice(rng, [128, 512, 2048, 8192], n, model).astype(float)
     )
-    t.add("configuration", "tokenizer", _skewed_choice(rng, ["fast", "slow"], n))
-    users = t.add("configuration", "users", _skewed_choice(rng, [1, 4, 16, 64], n, card).astype(float))
-    bits = t.add("configuration", "bits", _skewed_choice(rng, [4, 8, 16], n, model).astype(float))
+    t.add("configuration", "tokenizer", skewed_choice(rng, ["fast", "slow"], n))
+    users = t.add("configuration", "users", skewed_choice(rng, [1, 4, 16, 64], n, card).astype(float))
+    bits = t.add("configuration", "bits", skewed_choice(rng, [4, 8, 16], n, model).astype(float))
     billions = _levels(model, {"1b": 1.1, "7b": 6.9, "13b": 13.0})
     weights = t.add(
         "resources", "weights_gib", (billions * bits / 8 + 0.3) * _noise(rng, n, 0.04), ("model", "bits")
@@ -347,13 +219,13 @@ def language_serving(seed: int, n: int) -> Study:
 def edge_training(seed: int, n: int) -> Study:
     """Training on small boards: unified memory, throttling above a temperature, a slow card for storage."""
     rng = np.random.default_rng([5506, seed])
-    t = _Truth()
-    board = t.add("configuration", "board", _skewed_choice(rng, ["nano", "tx2", "orin"], n))
-    net = t.add("configuration", "net", _skewed_choice(rng, ["mnas", "squeeze", "res18", "res50"], n))
-    pruned = t.add("configuration", "pruned", _skewed_choice(rng, [0, 30, 50, 70, 90], n, net).astype(float))
-    batch = t.add("configuration", "batch", _skewed_choice(rng, [2, 8, 32, 128], n, board).astype(float))
-    cooling = t.add("configuration", "cooling", _skewed_choice(rng, ["fan", "none"], n, board))
-    t.add("configuration", "seed_group", _skewed_choice(rng, ["a", "b", "c"], n))
+    t = Truth()
+    board = t.add("configuration", "board", skewed_choice(rng, ["nano", "tx2", "orin"], n))
+    net = t.add("configuration", "net", skewed_choice(rng, ["mnas", "squeeze", "res18", "res50"], n))
+    pruned = t.add("configuration", "pruned", skewed_choice(rng, [0, 30, 50, 70, 90], n, net).astype(float))
+    batch = t.add("configuration", "batch", skewed_choice(rng, [2, 8, 32, 128], n, board).astype(float))
+    cooling = t.add("configuration", "cooling", skewed_choice(rng, ["fan", "none"], n, board))
+    t.add("configuration", "seed_group", skewed_choice(rng, ["a", "b", "c"], n))
     kept = 1 - pruned / 100
     macs = (
         _levels(net, {"mnas": 0.33, "squeeze": 0.35, "res18": 1.8, "res50": 4.1})
@@ -379,29 +251,3 @@ def edge_training(seed: int, n: int) -> Study:
 
 
 SIMULATIONS = (inference_sweep, training_cluster, service_load, language_serving, edge_training)
-
-
-@dataclass
-class Scores:
-    """How near a found graph is to the true one."""
-
-    skeleton_precision: float
-    skeleton_recall: float
-    skeleton_f1: float
-    directed_precision: float
-    """Share of the found arrows that are true causes."""
-    directed: int
-    undirected: int
-
-
-def scores(graph: np.ndarray, names: list[str], truth: Edges) -> Scores:
-    """Compare a graph (true at [i, j] for i → j, both ways where open) with the true edges."""
-    pairs = {frozenset(edge) for edge in truth}
-    found = {frozenset((names[i], names[j])) for i, j in zip(*np.nonzero(graph), strict=True)}
-    arrows = {(names[i], names[j]) for i, j in zip(*np.nonzero(graph & ~graph.T), strict=True)}
-    right = len(found & pairs)
-    precision = right / len(found) if found else 1.0
-    recall = right / len(pairs)
-    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    directed = len(arrows & truth) / len(arrows) if arrows else 1.0
-    return Scores(precision, recall, f1, directed, len(arrows), len(found) - len(arrows))
