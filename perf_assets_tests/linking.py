@@ -9,9 +9,46 @@ import duckdb
 from perf_assets.intake.parsing import registry
 from perf_assets.intake.parsing.records import Records
 from perf_assets.schema.tables import TABLES
+from perf_assets.store import invariants
 from perf_assets.store.database import LINK_SCRIPTS, SQL_FOLDER, create_tables
 from perf_assets.store.parts import to_arrow
-from perf_assets_tests.support import source_of
+from perf_assets_tests.support import EXAMPLES, source_of
+
+DROPS = EXAMPLES.parent
+CHECKS = {check.name: check for check in invariants.CHECKS}
+LINK_CHECKS = (
+    "littles_law",
+    "sources_agree",
+    "percentiles_in_order",
+    "composing_queue_fits",
+    "layers_fit_into_run",
+    "twins_count_once",
+    "cleaned_load_levels_key_is_unique",
+    "cleaned_load_gpus_key_is_unique",
+    "cleaned_runs_key_is_unique",
+    "run_sources_key_is_unique",
+    "load_level_sources_key_is_unique",
+)
+"""The invariants that linking must keep."""
+
+
+def drops_of(root: Path, *folders: str) -> list[tuple[Path, str]]:
+    """Files below folders of ``root``, as (file, path under it)."""
+    return [
+        (path, str(path.relative_to(root)))
+        for folder in folders
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file()
+    ]
+
+
+def write(folder: Path, files: dict[str, str]) -> list[tuple[Path, str]]:
+    """Write files by name; returns them as drops."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return [(folder / name, name) for name in files]
 
 
 def linked(drops: Iterable[tuple[Path, str]], link: bool = True) -> duckdb.DuckDBPyConnection:

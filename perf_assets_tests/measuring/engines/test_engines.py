@@ -1,15 +1,12 @@
 """Jobs on this machine and on a real, small Slurm: the same behaviour, whatever happens."""
 
 import itertools
-import json
 import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -27,7 +24,6 @@ from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
-from perf_assets_tests.support import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +49,6 @@ def slurm(cluster):
     for device in ("alpha", "beta", "gamma"):
         cluster.set_node(device, "resume")
     return SlurmEngine(load_site())
-
-
-CALLER = """
-import sys
-from pathlib import Path
-from perf_assets.measuring.engines.engine import Job, run_job
-from perf_assets.measuring.engines.local import LocalEngine
-from perf_assets.measuring.engines.site import load_site
-from perf_assets.measuring.engines.slurm import SlurmEngine
-engine = LocalEngine() if sys.argv[1] == 'local' else SlurmEngine(load_site())
-run_job(engine, Job(sys.argv[2], sys.argv[4:], Path(sys.argv[3]), device='alpha'))
-"""
 
 
 class Log(Watcher):
@@ -168,8 +152,7 @@ print('done')
         caller = subprocess.Popen(
             [
                 sys.executable,
-                "-c",
-                CALLER,
+                *("-m", "perf_assets_tests.measuring.engines.caller"),
                 engine.name,
                 the_job.name,
                 str(the_job.work_dir),
@@ -397,101 +380,3 @@ def test_slurm_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match="sbatch is not installed"):
         run_job(SlurmEngine(load_site(site)), job(tmp_path, "pass"))
-
-
-class TestSite:
-    def test_defaults_and_setup(self, tmp_path):
-        path = tmp_path / "cluster.toml"
-        path.write_text(
-            '[defaults]\nsetup = ["module load a"]\nmemory_gib = 8\n[devices.alpha]\nsetup = ["module load '
-            'b"]\n'
-            'constraint = "gpualpha"\n'
-        )
-        nodes = load_site(path).nodes_of("alpha")
-        assert nodes.setup == ("module load a", "module load b")
-        assert (nodes.constraint, nodes.memory_gib, nodes.gres) == ("gpualpha", 8, "gpu:1")
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("[devices.alpha]\nfeature = 'x'\n", "unknown key 'devices.alpha.feature'"),
-            ("[devices", "cluster.toml"),
-        ],
-    )
-    def test_errors_name_file_and_key(self, tmp_path, text, message):
-        path = tmp_path / "cluster.toml"
-        path.write_text(text)
-        with pytest.raises(EngineError, match=message):
-            load_site(path)
-
-    def test_missing_file_names_the_example(self, tmp_path):
-        with pytest.raises(EngineError, match=r"cluster\.example\.toml"):
-            load_site(tmp_path / "cluster.toml")
-
-    def test_shipped_example_is_valid(self):
-        site = load_site(ROOT / "cluster.example.toml")
-        assert site.nodes_of("l40s").constraint == "gpul40s"
-
-
-class TestNodeWithoutDagsterAndDuckdb:
-    """A virtual environment as a node may have it: torch and what it needs, none of the rest."""
-
-    ABSENT = ("dagster", "duckdb", "pyarrow", "pandas", "click", "rich", "matplotlib", "sqlalchemy", "grpc")
-
-    @pytest.fixture(scope="class")
-    def python(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("node")
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-        (own,) = folder.glob("lib/python*/site-packages")
-        for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if not entry.name.lower().startswith((*self.ABSENT, "_duckdb", "__editable__", "_perf_assets")):
-                (own / entry.name).symlink_to(entry)
-        for path in own.glob("*perf_assets*"):
-            path.unlink()
-        (own / "project.pth").write_text(f"{ROOT}\n")
-        return folder / "bin" / "python"
-
-    def run(self, python, *arguments):
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return subprocess.run(
-            [python, *arguments], capture_output=True, text=True, check=False, env=environment
-        )
-
-    def test_they_are_absent(self, python):
-        for name in ("dagster", "duckdb", "pyarrow", "pandas"):
-            assert self.run(python, "-c", f"import {name}").returncode == 1, name
-
-    def test_engines_import_and_run(self, python, tmp_path):
-        done = self.run(python, "-c", CALLER, "local", "pa-node", str(tmp_path / "work"), "true")
-        assert done.returncode == 0, done.stderr
-
-    def test_payload_measures(self, python, tmp_path):
-        spec = tmp_path / "spec.json"
-        spec.write_text(json.dumps({"network": "lenet5", "passes": ["latency", "layers"]}))
-        done = self.run(
-            python,
-            "-m",
-            "perf_assets.measuring.profiling",
-            "--spec",
-            str(spec),
-            "--out",
-            str(tmp_path / "out"),
-        )
-        assert done.returncode == 0, done.stderr
-        (log,) = (tmp_path / "out").glob("*.jsonl")
-        assert json.loads(log.read_text().splitlines()[-1])["status"] == "ok"
-
-    def test_a_whole_sweep_runs(self, python, tmp_path):
-        """With a budget, so that the choice of sizes is made there too; nothing that is absent is
-        imported."""
-        sweep = tmp_path / "sweep.toml"
-        sweep.write_text(
-            'name = "node"\nnetworks = ["lenet5"]\nvary = "batch_size"\nsmallest = 1\nlargest = 6\n'
-            '[budget]\npoints = 4\n[options]\npasses = ["latency", "memory"]\n'
-            "[options.protocol]\nmax_time_s = 0.1\nwarmup_max_s = 0.1\nmin_time_s = 0.05\n"
-        )
-        for stage, points in (("sanity", 1), ("full", 4)):
-            command = ["-m", "perf_assets.measuring.sweeps", "--sweep", str(sweep), "--stage", stage]
-            done = self.run(python, *command, "--out", str(tmp_path / "out"))
-            assert done.returncode == 0, done.stderr
-            assert len(list((tmp_path / "out").glob("*.jsonl"))) == points
