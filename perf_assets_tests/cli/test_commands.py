@@ -148,6 +148,23 @@ def test_no_data_folder_is_a_clear_error(tmp_path):
     assert "PERF_ASSETS_DATA" in done.stderr
 
 
+def test_a_package_that_is_missing_is_a_clear_error(project):
+    """On a node without DuckDB a command names what is not there, and no traceback."""
+    without = "import sys; sys.modules['duckdb'] = None; from perf_assets.cli.app import main; main()"
+    done = run(project, "python", "-c", without, "sql", "SELECT 1")
+    assert done.returncode == 1
+    assert "needs duckdb, which is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unusable_device_catalog_is_a_clear_error(project, data):
+    (data.root / "devices.toml").write_text("no = [")
+    done = run(project, "perf-assets", "ingest")
+    assert done.returncode == 1
+    assert "devices.toml: not TOML" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_unusable_timezone_is_a_clear_error(project):
     done = run(project, "perf-assets", "ingest", PERF_ASSETS_TIMEZONE="Europe/Atlantis")
     assert done.returncode == 1
