@@ -51,7 +51,7 @@ test-bare:
 	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && mkdir "$$data/drops" && cp -r data/drops/examples "$$data/drops" \
 	  && export PERF_ASSETS_DATA=$$data PERF_ASSETS_SETTLE_S=0 && { .venv-bare/bin/perf-assets ingest >/dev/null; [ $$? = 3 ]; } \
 	  && .venv-bare/bin/perf-assets sql "SELECT tool, count(*) AS runs FROM cleaned_runs GROUP BY ALL ORDER BY ALL" \
-	  && ! .venv-bare/bin/perf-assets status
+	  && .venv-bare/bin/perf-assets status 2>&1 | tee /dev/stderr | grep -q '^perf-assets: this command needs dagster'
 	rm -rf .venv-bare
 
 test-node:

@@ -1,6 +1,8 @@
 """What the tests share: where the samples lie, and reading one drop with its parser alone."""
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -99,3 +101,16 @@ def sql(data: DataPaths, query: str, *parameters) -> list[tuple]:
     """Rows of a query on the published tables."""
     with open_readonly(data.database) as connection:
         return connection.execute(query, parameters).fetchall()
+
+
+def wait_for(
+    condition: Callable[[], object],
+    timeout_s: float = 20.0,
+    every_s: float = 0.05,
+    why: Callable[[], str] = lambda: "",
+) -> None:
+    """Wait until a condition holds; fail after ``timeout_s`` and say what ``why`` then tells."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain {why()}"
+        time.sleep(every_s)

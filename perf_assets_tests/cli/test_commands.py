@@ -6,13 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from perf_assets_tests.support import EXAMPLES, ROOT, sql
+from perf_assets_tests.support import EXAMPLES, ROOT, sql, wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -71,8 +70,9 @@ def test_demo(project, data):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lenet5" in done.stdout
     measured = (
-        "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device_kind = 'cpu' AND "
-        "status = 'ok' AND (config->'spec'->>'sweep') = 'demo'"
+        "SELECT count(*) FROM cleaned_runs SEMI JOIN (SELECT run_id FROM run_sources JOIN source_files "
+        "USING (file_id) WHERE NOT starts_with(path, 'examples/')) USING (run_id) WHERE tool = 'perf_assets' "
+        "AND device_kind = 'cpu' AND status = 'ok' AND (config->'spec'->>'sweep') = 'demo'"
     )
     assert sql(data, measured) == [(1,)]
 
@@ -233,7 +233,8 @@ def test_a_file_dropped_while_make_ui_runs_is_in_sql_within_a_minute(project, da
     environment.pop("DAGSTER_HOME", None)
     venv = BIN.parent
     make = ["make", "-f", str(ROOT / "Makefile"), "-o", f"{venv}/ready", f"VENV={venv}", "PORT=0", "ui"]
-    with (project / "dev.log").open("w") as log:
+    dev_log = project / "dev.log"
+    with dev_log.open("w") as log:
         # Started by a shell in the background, this process ignores SIGINT; Dagster would then ignore SIGTERM
         # too.
         dev = subprocess.Popen(
@@ -245,10 +246,10 @@ def test_a_file_dropped_while_make_ui_runs_is_in_sql_within_a_minute(project, da
             start_new_session=True,
         )
     try:
-        assert wait_for(lambda: data.database.exists(), timeout_s=180), (project / "dev.log").read_text()
+        wait_for(data.database.exists, timeout_s=180, every_s=0.5, why=dev_log.read_text)
         shutil.copy(EXAMPLES / "device_logs/memory/habana_log.livealloc.log_3", data.drops / "dropped.txt")
         query = "SELECT count(*) FROM source_files WHERE path = 'dropped.txt' AND status = 'ingested'"
-        assert wait_for(lambda: sql(data, query) == [(1,)], timeout_s=60), (project / "dev.log").read_text()
+        wait_for(lambda: sql(data, query) == [(1,)], timeout_s=60, every_s=0.5, why=dev_log.read_text)
     finally:
         dev.terminate()
         try:
@@ -256,17 +257,8 @@ def test_a_file_dropped_while_make_ui_runs_is_in_sql_within_a_minute(project, da
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(dev.pid, signal.SIGKILL)
-    warnings = [line for line in (project / "dev.log").read_text().splitlines() if "Warning" in line]
+    warnings = [line for line in dev_log.read_text().splitlines() if "Warning" in line]
     assert not [line for line in warnings if "perf_assets" in line]
-
-
-def wait_for(condition, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.5)
-    return False
 
 
 def test_explain(project):

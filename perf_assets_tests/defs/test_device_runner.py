@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import ClassVar
 
 import dagster as dg
@@ -24,7 +23,7 @@ from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
-from perf_assets_tests.support import ROOT, sql
+from perf_assets_tests.support import ROOT, sql, wait_for
 
 # A point in about a second: what is tested here is the way, not the number.
 SWEEP = """
@@ -171,7 +170,7 @@ class TestOnSlurm:
 
     def test_node_lost_in_mid_run(self, project, data, on_slurm):
         def lose():
-            wait_for(lambda: list((data.root / "work").rglob("progress.json")))
+            wait_for(lambda: list((data.root / "work").rglob("progress.json")), timeout_s=150)
             on_slurm.set_node("alpha", "down")
 
         thread = threading.Thread(target=lose)
@@ -181,13 +180,6 @@ class TestOnSlurm:
         (event,) = result.get_asset_materialization_events()
         assert len(json.loads(event.materialization.metadata["jobs"].value)) == 2
         assert [row[0] for row in sql(data, RUNS)][-1] == "ok"
-
-
-def wait_for(condition, timeout_s=150.0):
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.05)
 
 
 LONG = """
@@ -236,7 +228,7 @@ class TestLaunchedFromTheUi:
     def test_cancel_ends_the_job_within_seconds(self, ui, engine, project, data):
         run_id = ui.launch(run_config(project, stage="quick", executor=engine.name, device="alpha"))
         prefix = f"{JOB_PREFIX}{run_id}"
-        wait_for(lambda: list((data.root / "work").rglob("progress.json")))
+        wait_for(lambda: list((data.root / "work").rglob("progress.json")), timeout_s=150)
         assert len(engine.find(prefix)) == 1
         shown = {section.title: section.rows for section in status(data, ui.instance)}
         assert shown["runs"][0][:3] == (run_id[:8], "sanity_sweep", "STARTED")
@@ -245,14 +237,14 @@ class TestLaunchedFromTheUi:
         assert shown["sweeps"][0][:2] == ("long", "quick")
         ui.terminate(run_id)
         wait_for(lambda: engine.find(prefix) == [], timeout_s=15)
-        wait_for(lambda: ui.instance.get_run_by_id(run_id).is_finished)
+        wait_for(lambda: ui.instance.get_run_by_id(run_id).is_finished, timeout_s=150)
         assert ui.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.CANCELED
 
     def test_killed_worker_leaves_an_orphan_that_is_found(self, ui, engine, project, data):
         run_id = ui.launch(run_config(project, stage="quick", executor=engine.name, device="alpha"))
         prefix = f"{JOB_PREFIX}{run_id}"
         folder = data.drops / "perf_assets" / "long"
-        wait_for(lambda: len(list(folder.glob("*.jsonl"))) >= 2)
+        wait_for(lambda: len(list(folder.glob("*.jsonl"))) >= 2, timeout_s=150)
         ui.kill_worker(run_id)
         assert len(engine.find(prefix)) == 1
         # What it measured is taken in like any drop, by the sensor's ingest.

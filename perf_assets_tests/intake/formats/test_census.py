@@ -14,6 +14,7 @@ from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples, read_tex
 
 # Folder or end of the name → format; the first that fits. What fits none belongs to nobody.
 EXPECTED_EXAMPLES = (
+    ("curation/", "run_annotations"),
     ("device_logs/memory/", "livealloc"),
     ("device_logs/notes/", None),
     ("a100-nvidia-smi.csv", "nvidia_smi"),

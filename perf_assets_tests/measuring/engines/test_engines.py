@@ -24,6 +24,7 @@ from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
+from perf_assets_tests.support import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +69,6 @@ def job(tmp_path, script: str, *arguments: str, name="pa-test-1", **options) -> 
     return Job(
         name, [sys.executable, "-u", "-c", script, *arguments], tmp_path / "work", device="alpha", **options
     )
-
-
-def wait_for(condition, timeout_s=20.0):
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.02)
 
 
 class TestBothEngines:

@@ -11,6 +11,7 @@ from torch import nn
 
 from perf_assets.measuring.networks import zoo
 from perf_assets.measuring.profiling import algorithms, cudnn
+from perf_assets.schema.vocabularies import CUDNN_ALGORITHMS
 from perf_assets.measuring.profiling.algorithms import ForcedConv2d, UnsupportedError, WrongOutputError, force
 
 EVERYWHERE = {**algorithms.EXPLICIT, "onednn": algorithms.onednn}
@@ -159,7 +160,7 @@ def test_cudnn_calls_are_there_and_fail_in_words():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("name", cudnn.ALGORITHMS)
+@pytest.mark.parametrize("name", CUDNN_ALGORITHMS)
 def test_cudnn_algorithms_agree_or_say_that_they_cannot(name):
     torch.backends.cudnn.allow_tf32 = False
     conv = nn.Conv2d(16, 32, 3, padding=1).cuda()

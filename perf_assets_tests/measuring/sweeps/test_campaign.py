@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from perf_assets.intake.pipeline import ingest
 from perf_assets.measuring.sweeps.campaign import CampaignError, Place, run_campaign
 from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
-from perf_assets_tests.support import ROOT, sql
+from perf_assets_tests.support import ROOT, sql, wait_for
 
 SWEEP = """
 name = "long"
@@ -54,13 +53,6 @@ def on_slurm(cluster, monkeypatch):
     return cluster
 
 
-def wait_for(condition, timeout_s=120.0):
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("executor", ["local", pytest.param("slurm", marks=needs_slurm)])
 def test_a_sweep_started_again_follows_the_job_that_runs(request, sweep_file, data, executor):
     """Also when its logs were taken in meanwhile, so that more is known than when the job began."""
@@ -78,7 +70,7 @@ def test_a_sweep_started_again_follows_the_job_that_runs(request, sweep_file, da
         start_new_session=True,
     )
     logs = data.drops / "perf_assets" / "long"
-    wait_for(lambda: len(list(logs.glob("*.jsonl"))) >= 2)
+    wait_for(lambda: len(list(logs.glob("*.jsonl"))) >= 2, timeout_s=120)
     os.kill(first.pid, signal.SIGKILL)
     said = first.communicate()[1]
     ingest(data)
