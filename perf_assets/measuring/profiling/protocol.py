@@ -97,7 +97,7 @@ def measure(
         # Looking at the interval after every block would stop at its luckiest moment and make it too narrow.
         if len(blocks) >= next_look and spent_s >= settings.min_time_s:
             next_look *= 2
-            if _relative_half_width(blocks, settings.confidence) <= settings.target_width:
+            if _relative_half_width(blocks, settings.confidence) < settings.target_width:
                 stop_reason = "converged"
                 break
         if len(blocks) >= settings.max_blocks:

@@ -19,6 +19,6 @@ class Settings(StrictModel):
         default=0.001, gt=0, description="largest share of a block for reading the clock"
     )
     target_width: float = Field(
-        default=0.005, gt=0, description="stop once half the interval is below this share"
+        default=0.005, ge=0, description="stop once half the interval is below this share; 0: never"
     )
     confidence: float = Field(default=0.95, gt=0, lt=1)

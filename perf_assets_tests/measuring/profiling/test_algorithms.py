@@ -11,8 +11,8 @@ from torch import nn
 
 from perf_assets.measuring.networks import zoo
 from perf_assets.measuring.profiling import algorithms, cudnn
-from perf_assets.schema.vocabularies import CUDNN_ALGORITHMS
 from perf_assets.measuring.profiling.algorithms import ForcedConv2d, UnsupportedError, WrongOutputError, force
+from perf_assets.schema.vocabularies import CUDNN_ALGORITHMS
 
 EVERYWHERE = {**algorithms.EXPLICIT, "onednn": algorithms.onednn}
 
@@ -112,7 +112,7 @@ def test_guess_changes_nothing_and_unknown_names_are_refused():
     forced = force(model, "guess", torch.randn(1, 1, 32, 32))
     assert (forced.provider, forced.layers_forced) == ("framework", 2)
     assert not any(isinstance(module, ForcedConv2d) for module in model.modules())
-    with pytest.raises(ValueError, match="use one of guess, direct"):
+    with pytest.raises(ValueError, match="unknown algorithm 'magic': use one of guess, "):
         force(model, "magic", torch.randn(1, 1, 32, 32))
 
 

@@ -17,7 +17,7 @@ from perf_assets_tests.measuring.profiling.synthetic import SyntheticTimer, nois
 TRIALS = 1000
 BLOCKS = 60
 NO_WARMUP = {"steady_tolerance": 10.0, "steady_blocks": 1, "warmup_max_s": 1.0}
-FIXED_LENGTH = Settings(max_blocks=BLOCKS, target_width=1e-12, max_time_s=1e9, **NO_WARMUP)
+FIXED_LENGTH = Settings(max_blocks=BLOCKS, target_width=0.0, max_time_s=1e9, **NO_WARMUP)
 
 
 def drifting(rng):
