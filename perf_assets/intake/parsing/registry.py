@@ -123,8 +123,8 @@ def directory_members() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     there."""
     members: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for name in FORMATS:
-        module = cast(ModuleType, parser(name))
-        if hasattr(module, "MEMBERS"):
+        if re.search(r"^MEMBERS\b", _text(name), re.MULTILINE):
+            module = cast(ModuleType, parser(name))
             members[name] = frozenset(module.MEMBERS), frozenset(module.KEY_MEMBERS)
     return members
 
@@ -136,11 +136,15 @@ def fingerprint() -> str:
 
 
 def _declared_version(format_name: str) -> str:
-    """The version as the module's text declares it: importing every parser would cost each start a tenth of a
-    second."""
-    file = Path(__file__).parents[1] / "formats" / FORMATS[format_name] / f"{format_name}.py"
-    found = re.search(r"^VERSION = (\d+)$", file.read_text(), re.MULTILINE)
+    """The version as the module's text declares it."""
+    found = re.search(r"^VERSION = (\d+)$", _text(format_name), re.MULTILINE)
     return found[1] if found else ""
+
+
+@cache
+def _text(format_name: str) -> str:
+    """The text of a format's module: importing every parser would cost each start a fifth of a second."""
+    return (Path(__file__).parents[1] / "formats" / FORMATS[format_name] / f"{format_name}.py").read_text()
 
 
 def claimants(head: Head) -> list[str]:

@@ -65,6 +65,12 @@ def test_every_line_is_accounted_for(unit):
     assert_conserved(unit, unit.relative_to(EXAMPLES).as_posix())
 
 
+def test_formats_of_directories_are_known_without_importing_the_others():
+    assert set(registry.directory_members()) == {
+        name for name in registry.FORMATS if hasattr(registry.parser(name), "MEMBERS")
+    }
+
+
 @pytest.mark.parametrize("format_name", registry.FORMATS)
 def test_most_of_an_example_is_used(format_name):
     for unit in units_of(format_name):
