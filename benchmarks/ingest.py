@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import resource
 import shutil
 import statistics
@@ -26,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "data" / "drops" / "examples" / "device_logs" / "pruning" / "2025-02-03_lab" / "final"
 
 
 def main() -> None:
@@ -84,27 +84,53 @@ for path in sorted(Path(sys.argv[1]).rglob('system_stats.csv')):
 """
 
 
+# Shape of a real corpus of 8,438 run directories: columns and rows of the samples' file, with their shares.
+COLUMNS = ((62, 0.55), (118, 0.32), (31, 0.13))
+ROWS = ((2, 0.45), (3, 0.45), (12, 0.07), (250, 0.03))
+
+
 def replicate(drops: Path, runs: int) -> int:
-    """Write ``runs`` run directories that differ in their values; return the number of files."""
-    originals = sorted(path.parent for path in EXAMPLES.rglob("system_stats.csv"))
-    files = 0
+    """Write ``runs`` run directories of that shape, no two the same; return the number of files."""
+    draw = random.Random(5)
     for number in range(runs):
-        original = originals[number % len(originals)]
+        columns, rows = (
+            draw.choices([each for each, _ in shape], [share for _, share in shape])[0]
+            for shape in (COLUMNS, ROWS)
+        )
+        cores = columns - 15
+        names = [f"cpu_{core}" for core in range(cores)]
+        names += [f"{of}_psi_{what}" for of in ("cpu", "mem", "io") for what in ("total", "avg10", "avg60")]
+        names += ["vm_total", "vm_used", "vm_percent", "swap_percent", "cpuloadavg_1min"]
+        start = datetime(2024, 4, 18) + timedelta(seconds=600 * number)
+        samples = [[round(draw.uniform(800, 3400), 3) for _ in names] for _ in range(rows)]
+        lines = [",time," + ",".join(names)] + [
+            f"{row},{start + timedelta(seconds=2 * row)}.{number % 10**6:06d}," + ",".join(map(str, cells))
+            for row, cells in enumerate(samples)
+        ]
+        means = [sum(column) / rows for column in zip(*samples, strict=True)]
+        model, ratio = f"net{number % 7}", number % 19 * 0.05
+        facts = {
+            "acc": f"{draw.uniform(10, 90):.3f}" if number % 10 else "NDF-OOM",
+            "model_name": model,
+            "prune_config": "l1_structured",
+            "prune_ratio": f"{ratio:.2f}",
+            "batchsz_arg": str(2 ** (number % 8)),
+            "num_workers_arg": str(number % 5),
+        }
         target = (
             drops
             / "2025-02-03_lab"
-            / f"set{number // len(originals):04d}"
-            / original.parent.name
-            / original.name
+            / f"set{number // 300:03d}"
+            / f"node{number % 3}"
+            / f"{model}-l1_structured-{ratio:.2f}-{2 ** (number % 8)}-{number % 5}"
         )
+        target = target.with_name(f"{target.name}") / f"r{number}" if target.exists() else target
         target.mkdir(parents=True)
-        for path in original.iterdir():
-            text = path.read_text().replace("33565000000", f"3356{number:07d}").replace(",0\n", ",0\n", 1)
-            if path.name == "system_stats.csv":
-                text += f"vm_shared,{number}\n"
-            (target / path.name).write_text(text)
-            files += 1
-    return files
+        (target / "full_system_stats.csv").write_text("\n".join(lines) + "\n")
+        pairs = [",0", *(f"{name},{mean}" for name, mean in zip(names, means, strict=True))]
+        pairs += [f"{key},{value}" for key, value in facts.items()]
+        (target / "system_stats.csv").write_text("\n".join(pairs) + "\n")
+    return 2 * runs
 
 
 def small_files(folder: Path, runs: int, table: Table) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ROW_GROUP_ROWS = 128 * 1024
+ROW_GROUP_VALUES = 512 * 1024
+"""Values held before they are written: a map's entries count, since a row of host metrics has a hundred."""
 MAX_UNWRITTEN = 2
 _PARTIAL = ".partial"
 
@@ -50,12 +51,15 @@ class BatchWriter:
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._unwritten: deque[Future[None]] = deque()
         self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._values: Counter[str] = Counter()
 
     def add_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
         """Take rows as dicts; they are written when there are enough of them."""
-        held = self._rows.setdefault(table, [])
-        held.extend(rows)
-        if len(held) >= ROW_GROUP_ROWS:
+        self._rows.setdefault(table, []).extend(rows)
+        self._values[table] += sum(
+            len(value) if isinstance(value, list) else 1 for row in rows for value in row.values()
+        )
+        if self._values[table] >= ROW_GROUP_VALUES:
             self._write_rows(table)
 
     def add_table(self, table: str, rows: pa.Table) -> None:
@@ -102,6 +106,7 @@ class BatchWriter:
 
     def _write_rows(self, table: str) -> None:
         rows = self._rows.pop(table)
+        del self._values[table]
         if rows:
             self.add_table(table, to_arrow(table, rows))
 

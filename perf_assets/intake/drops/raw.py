@@ -65,7 +65,8 @@ def store(drop: Drop, raw: Path, previous_bytes: int | None = None) -> Stored:
     """
     partial = raw / _PARTIAL / str(os.getpid())
     remove(partial)
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    if not partial.parent.is_dir():
+        partial.parent.mkdir(parents=True, exist_ok=True)
     if not drop.is_directory:
         file_id, begins_with = _copy(drop.members[PLAIN], partial, previous_bytes)
         _keep(partial, path_of(file_id, raw))
@@ -123,7 +124,8 @@ def note_sighting(sighting: Sighting, raw: Path) -> None:
         **({"reading": sighting.reading} if sighting.reading is not None else {}),
     }
     folder = raw / sighting.file_id[:2]
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
     with (folder / _SEEN).open("a") as seen:
         seen.write(json.dumps(record) + "\n")
 
@@ -212,7 +214,8 @@ def _copy(source: Path, target: Path, checkpoint_bytes: int | None = None) -> tu
 
 
 def _keep(partial: Path, target: Path) -> None:
-    target.parent.mkdir(exist_ok=True)
+    if not target.parent.is_dir():
+        target.parent.mkdir(exist_ok=True)
     if partial.is_dir() and target.exists():
         aside = partial.with_name(f"{partial.name}-old")
         remove(aside)

@@ -34,7 +34,7 @@ class Line:
     def __init__(self, number: int, text: str) -> None:
         self.number = number
         self.text = text
-        self.reject("unrecognised", "not a line of this format")
+        self.fate, self.reason, self.detail = "rejected", "unrecognised", "not a line of this format"
 
     def use(self) -> None:
         """It became (part of) a record."""
@@ -47,6 +47,28 @@ class Line:
     def reject(self, reason: str, detail: str) -> None:
         """It cannot be used: a short code, and what is wrong in words."""
         self.fate, self.reason, self.detail = "rejected", reason, detail
+
+
+def _texts(block: Block) -> tuple[list[str], dict[int, str]]:
+    """The lines of a block as texts, and by its number what is wrong with each that is no text."""
+    problems: dict[int, str] = {}
+    try:
+        texts = block.data.decode().split("\n")
+    except UnicodeDecodeError:
+        texts = []
+        for number, piece in enumerate(block.data.split(b"\n"), start=block.first_line):
+            try:
+                texts.append(piece.decode())
+            except UnicodeDecodeError as error:
+                texts.append(piece.decode("utf-8", "replace"))
+                problems[number] = f"not UTF-8: {error.reason} at byte {error.start}"
+    if b"\0" in block.data:
+        for number, text in enumerate(texts, start=block.first_line):
+            if "\0" in text:
+                problems[number] = "holds a NUL byte: the file was damaged or is not text"
+    if not texts[-1]:
+        texts.pop()
+    return texts, problems
 
 
 class RowSink(Protocol):
@@ -105,23 +127,11 @@ class Records:
                 block.data.decode("utf-8", "replace"),
             )
             return
-        pieces = block.data.split(b"\n")
-        if not pieces[-1]:
-            pieces.pop()
-        for number, piece in enumerate(pieces, start=block.first_line):
+        texts, problems = _texts(block)
+        for number, text in enumerate(texts, start=block.first_line):
             self.current_line = number
-            problem = None
-            try:
-                text = piece.decode()
-            except UnicodeDecodeError as error:
-                text, problem = (
-                    piece.decode("utf-8", "replace"),
-                    f"not UTF-8: {error.reason} at byte {error.start}",
-                )
-            if "\0" in text:
-                problem = "holds a NUL byte: the file was damaged or is not text"
-            if problem is not None:
-                self._count_rejected(member, number, "not_text", problem, text)
+            if number in problems:
+                self._count_rejected(member, number, "not_text", problems[number], text)
                 continue
             if longest is not None and len(text) > longest:
                 detail = f"longer than {longest} characters: no line of this format"

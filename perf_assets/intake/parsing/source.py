@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
@@ -91,23 +92,35 @@ class Source:
     path: PurePosixPath
     members: Mapping[str, Path] = field(repr=False)
     timezone: str = "UTC"
+    _beginnings: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def head(self) -> Head:
         """The beginning of the content, for sniffing. For a directory, of its first member that has any."""
         for member in sorted(self.members):
-            text = read_head(self.members[member])
+            text = self.member_head(member)
             if text.strip():
                 return Head(text, self.path, tuple(sorted(self.members)))
         return Head("", self.path, tuple(sorted(self.members)))
 
     def member_head(self, member: str) -> str:
-        """The first 64 KiB of one member as text."""
-        return read_head(self.members[member])
+        """The first 64 KiB of one member as text; what cannot be decoded is replaced."""
+        return without_terminal_codes(self._beginning(member).decode("utf-8", "replace"))
 
     def blocks(self, member: str = PLAIN) -> Iterator[Block]:
         """The content as blocks of whole lines, in order; each at most a few MiB."""
+        beginning = self._beginning(member)
+        if len(beginning) < HEAD_BYTES:  # which is all of it: most drops are small, and opening them costs
+            yield from _split_blocks(BytesIO(beginning))
+            return
         with open_text_bytes(self.members[member]) as stream:
             yield from _split_blocks(stream)
+
+    def _beginning(self, member: str) -> bytes:
+        """The first 64 KiB of one member, read once."""
+        if member not in self._beginnings:
+            with open_text_bytes(self.members[member]) as stream:
+                self._beginnings[member] = stream.read(HEAD_BYTES)
+        return self._beginnings[member]
 
     def document(self, member: str = PLAIN) -> bytes:
         """The whole content, for formats that are one document (JSON)."""
@@ -118,12 +131,6 @@ class Source:
                 f"a single document of more than {MAX_DOCUMENT_BYTES >> 20} MiB; split it and drop the pieces"
             )
         return data
-
-
-def read_head(path: Path) -> str:
-    """The first 64 KiB of a file as text; what cannot be decoded is replaced."""
-    with open_text_bytes(path) as stream:
-        return without_terminal_codes(stream.read(HEAD_BYTES).decode("utf-8", "replace"))
 
 
 _TERMINAL_CODES = re.compile(
@@ -225,7 +232,7 @@ class Utf8Stream:
         self._raw.close()
 
 
-def _split_blocks(stream: Utf8Stream) -> Iterator[Block]:
+def _split_blocks(stream: Utf8Stream | BytesIO) -> Iterator[Block]:
     line_number, rest = 1, b""
     while data := stream.read(BLOCK_BYTES):
         data = rest + data
@@ -271,7 +278,7 @@ def _lines(data: bytes) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _skip_line(stream: Utf8Stream) -> bytes:
+def _skip_line(stream: Utf8Stream | BytesIO) -> bytes:
     """Read to the end of the current line; return what follows it in the last piece read."""
     while data := stream.read(BLOCK_BYTES):
         end = data.find(b"\n")

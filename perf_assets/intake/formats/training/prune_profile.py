@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -55,6 +56,7 @@ _NAME = re.compile(
     r"(?P<model>.+?)-(?P<method>[a-z0-9]+_(?:un)?structured)-(?P<ratio>\d+\.?\d*)(?:-"
     r"(?P<batch>\d{1,9})-(?P<workers>\d{1,9}))?\Z"
 )
+_CORE = re.compile(r"cpu_\d+\Z")
 _DATED_FOLDER = re.compile(r"\d{4}-\d\d-\d\d_")
 _NOT_A_PLATFORM = frozenset({"final", "backup"})
 _COUNTS = {"prune_ratio": number, "batchsz_arg": integer, "num_workers_arg": integer}
@@ -88,26 +90,26 @@ class _Run:
     def perf_runtime_s(self) -> float:
         return max((row["running_s"] or 0.0 for row in self.counters if row["source"] == "perf"), default=0.0)
 
-    @property
-    def cpu_columns(self) -> list[str]:
-        names = self.samples[0] if self.samples else self.means
-        return [name for name in names if re.fullmatch(r"cpu_\d+", name)]
-
-    @property
-    def has_running_sums(self) -> bool:
+    # Asked for only once everything is read, so once is enough.
+    @cached_property
+    def core_clocks_mhz(self) -> list[list[float]]:
+        """The readings of each core; where there are no samples, its mean."""
         readings = self.samples or [self.means]
-        highest = max(
-            (sample.get(name, 0.0) for sample in readings for name in self.cpu_columns), default=0.0
-        )
+        cores = [name for name in readings[0] if _CORE.match(name)]
+        return [[reading[core] for reading in readings if core in reading] for core in cores]
+
+    @cached_property
+    def has_running_sums(self) -> bool:
+        highest_mhz = max(map(max, self.core_clocks_mhz), default=0.0)
         collapsed = len(self.samples) == 1 and self.perf_runtime_s > SINGLE_SAMPLE_S
-        return highest > IMPLAUSIBLE_MHZ or (collapsed and bool(self.cpu_columns))
+        return highest_mhz > IMPLAUSIBLE_MHZ or (collapsed and bool(self.core_clocks_mhz))
 
     @property
     def mean_cpu_mhz(self) -> float | None:
         """Mean clock over cores and samples; of running sums that repeat on every row, the sum over the
         rows."""
-        columns = [self.column(name) for name in self.cpu_columns]
-        if not columns or not columns[0]:
+        columns = self.core_clocks_mhz if self.samples else []
+        if not columns:
             return None
         mean = sum(sum(column) / len(column) for column in columns) / len(columns)
         if not self.has_running_sums:
