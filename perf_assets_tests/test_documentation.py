@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from perf_assets.intake.parsing.registry import FORMATS
-from perf_assets.intake.pipeline import ingest
 from perf_assets.schema.markdown import tables_markdown
-from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.support import EXAMPLES, ROOT, sql
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,14 +26,6 @@ STATEMENTS = [
     )
 ]
 SHELL = {page.name: re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL) for page in PAGES}
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory) -> DataPaths:
-    data = DataPaths(tmp_path_factory.mktemp("documented"))
-    shutil.copytree(EXAMPLES, data.drops)
-    ingest(data)
-    return data
 
 
 @pytest.mark.parametrize(("page", "statement"), STATEMENTS)
@@ -93,6 +83,19 @@ def test_commands_of_the_documents_run(page, tmp_path):
             )
             assert done.returncode in allowed, f"{line}\n{done.stdout}\n{done.stderr}"
             assert "Traceback" not in done.stderr
+
+
+def test_python_of_the_documents_runs(examples, tmp_path, monkeypatch):
+    """The blocks of docs/python.md in order, as in a notebook."""
+    (tmp_path / "data").symlink_to(examples.root)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL):
+        exec(block, names)
+    assert len(names["best"]) == 5
+    assert names["watts"].num_rows > 100
+    assert names["answer"].metrics
+    assert (tmp_path / "telemetry.png").stat().st_size > 10_000
 
 
 def test_links_of_the_documents_lead_somewhere():

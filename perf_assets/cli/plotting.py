@@ -26,11 +26,9 @@ def plot(name: str | None, where: str | None, out: Path | None, as_sql: bool) ->
 
     Exit code 3: drawn, but no row is there for it, and the figure says what is missing.
     """
-    import duckdb
-
     from perf_assets.analysis.plots.catalog import PLOTS
     from perf_assets.analysis.plots.rendering import FORMATS, save
-    from perf_assets.store.database import NoDatabaseError, open_readonly
+    from perf_assets.store.database import NoDatabaseError, QueryError, open_readonly
 
     if name is None:
         print_table(("name", "question"), [(each.name, each.question) for each in PLOTS.values()])
@@ -46,7 +44,7 @@ def plot(name: str | None, where: str | None, out: Path | None, as_sql: bool) ->
     try:
         with open_readonly(data_paths().database) as connection:
             frame = PLOTS[name].frame(connection, where)
-    except (NoDatabaseError, duckdb.Error) as error:
+    except (NoDatabaseError, QueryError) as error:
         raise click.ClickException(str(error)) from error
     save(PLOTS[name].draw(frame), out)
     click.echo(out)

@@ -13,6 +13,7 @@ from perf_assets.schema.vocabularies import THROUGHPUT_TOLERANCE_PER_S, THROUGHP
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection as Connection  # noqa: F401 - for who is handed one
 
 SQL_FOLDER = Path(__file__).parent / "sql"
@@ -101,6 +102,22 @@ def query_frame(
 
     try:
         return connection.execute(sql, parameters).df()
+    except duckdb.Error as error:
+        raise QueryError(str(error).splitlines()[0]) from error
+
+
+def query_arrow(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
+) -> pa.Table:
+    """Rows of a query as an Arrow table.
+
+    Raises:
+        QueryError: the query is wrong.
+    """
+    import duckdb
+
+    try:
+        return connection.sql(sql, params=list(parameters)).to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(str(error).splitlines()[0]) from error
 

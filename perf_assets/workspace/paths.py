@@ -107,15 +107,25 @@ def data_paths() -> DataPaths:
         NoDataFolderError: there is no such folder; the message names the nearest that there is.
     """
     named = os.environ.get(DATA_VARIABLE)
-    root = Path(named) if named else Path("data")
+    if named:
+        return existing_folder(Path(named), f"{DATA_VARIABLE}={named}")
+    if not Path("data").is_dir():
+        raise NoDataFolderError(
+            f"no folder 'data' in {Path.cwd()}: go to the project's folder, or name one with {DATA_VARIABLE}"
+        )
+    return in_folder(Path("data"))
+
+
+def existing_folder(root: Path, named_by: str = "") -> DataPaths:
+    """A data folder that must be there; ``named_by`` says in the message who named it.
+
+    Raises:
+        NoDataFolderError: there is no such folder; the message names the nearest that there is.
+    """
     if not root.is_dir():
-        where = f"{DATA_VARIABLE}={named}" if named else f"no folder 'data' in {Path.cwd()}"
-        near = _nearest(root) if named else None
+        near = _nearest(root)
         hint = f"did you mean {near}? " if near else ""
-        cure = "'perf-assets init FOLDER' makes one"
-        if not named:
-            cure = f"go to the project's folder, or name one with {DATA_VARIABLE}"
-        raise NoDataFolderError(f"{where}{' is no folder' if named else ''}: {hint}{cure}")
+        raise NoDataFolderError(f"{named_by or root} is no folder: {hint}'perf-assets init FOLDER' makes one")
     return in_folder(root)
 
 

@@ -40,23 +40,15 @@ def statuses(data: DataPaths) -> dict[str, str]:
     return dict(sql(data, "SELECT path, status FROM source_files"))
 
 
-@pytest.fixture(scope="module")
-def examples_ingested(tmp_path_factory) -> DataPaths:
-    data = DataPaths(tmp_path_factory.mktemp("examples"))
-    shutil.copytree(EXAMPLES, data.drops)
-    ingest(data)
-    return data
-
-
 class TestSameDropsSameTables:
-    def test_twice(self, examples_ingested):
-        before = table_contents(examples_ingested)
-        report = ingest(examples_ingested)
+    def test_twice(self, examples):
+        before = table_contents(examples)
+        report = ingest(examples)
         assert report.read == []
         assert not report.publication.changed
-        assert table_contents(examples_ingested) == before
+        assert table_contents(examples) == before
 
-    def test_in_another_order_and_in_pieces(self, examples_ingested, data):
+    def test_in_another_order_and_in_pieces(self, examples, data):
         files = sorted(path for path in EXAMPLES.rglob("*") if path.is_file())
         random.Random(5).shuffle(files)
         for i, path in enumerate(files):
@@ -67,11 +59,11 @@ class TestSameDropsSameTables:
                 ingest(data)
         ingest(data)
         # A run directory that was seen half-way leaves its earlier version on record.
-        complete, got = table_contents(examples_ingested), table_contents(data)
+        complete, got = table_contents(examples), table_contents(data)
         got["source_files"] = [row for row in got["source_files"] if "'replaced'" not in row]
         assert got == complete
 
-    def test_moved_to_another_folder(self, examples_ingested, data):
+    def test_moved_to_another_folder(self, examples, data):
         shutil.copytree(EXAMPLES, data.drops / "first" / "examples")
         ingest(data)
         shutil.move(data.drops / "first" / "examples", data.drops / "examples")
@@ -91,23 +83,23 @@ class TestSameDropsSameTables:
         assert table_contents(data, ignoring=("path",)) == before
         assert statuses(data) == {"b, 'c'.log": "ingested"}
 
-    def test_rebuild(self, examples_ingested, data):
-        shutil.copytree(examples_ingested.root, data.root, dirs_exist_ok=True)
+    def test_rebuild(self, examples, data):
+        shutil.copytree(examples.root, data.root, dirs_exist_ok=True)
         before = table_contents(data)
         report = rebuild(data)
         assert report.publication.changed
         assert table_contents(data) == before
 
-    def test_rebuild_without_parts_and_database(self, examples_ingested, data):
-        shutil.copytree(examples_ingested.root, data.root, dirs_exist_ok=True)
+    def test_rebuild_without_parts_and_database(self, examples, data):
+        shutil.copytree(examples.root, data.root, dirs_exist_ok=True)
         before = table_contents(data)
         shutil.rmtree(data.parts)
         data.database.unlink()
         rebuild(data)
         assert table_contents(data) == before
 
-    def test_a_lost_database_is_made_again(self, examples_ingested, data):
-        shutil.copytree(examples_ingested.root, data.root, dirs_exist_ok=True)
+    def test_a_lost_database_is_made_again(self, examples, data):
+        shutil.copytree(examples.root, data.root, dirs_exist_ok=True)
         before = table_contents(data)
         data.database.write_bytes(b"")
         data.database.unlink()
@@ -115,7 +107,7 @@ class TestSameDropsSameTables:
         assert table_contents(data) == before
 
     @pytest.mark.parametrize("seed", range(20))
-    def test_killed_at_a_random_moment(self, examples_ingested, data, seed):
+    def test_killed_at_a_random_moment(self, examples, data, seed):
         shutil.copytree(EXAMPLES, data.drops, dirs_exist_ok=True)
         script = (
             "from perf_assets.intake.pipeline import ingest; from perf_assets.workspace.paths import "
@@ -133,7 +125,7 @@ class TestSameDropsSameTables:
         child.wait()
         child.stdout.close()
         ingest(data)
-        assert table_contents(data) == table_contents(examples_ingested)
+        assert table_contents(data) == table_contents(examples)
         leftovers = [path.name for path in data.root.rglob("*partial*")]
         assert leftovers == []
 

@@ -30,6 +30,7 @@ from perf_assets.analysis.plots import (
 )
 from perf_assets.analysis.plots.style import look
 from perf_assets.schema.tables import TABLES, VIEWS
+from perf_assets.store.database import query_frame
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,8 +59,12 @@ class Plot:
         return tuple(table for table in TABLES if table in named)
 
     def frame(self, connection: duckdb.DuckDBPyConnection, where: str | None = None) -> pd.DataFrame:
-        """The rows that the figure is drawn from; whole numbers among NULLs become floats with NaN."""
-        frame = connection.execute(self.query(where)).df()
+        """The rows that the figure is drawn from; whole numbers among NULLs become floats with NaN.
+
+        Raises:
+            QueryError: DuckDB cannot evaluate the condition.
+        """
+        frame = query_frame(connection, self.query(where))
         gaps = [name for name in frame if frame[name].dtype.kind in "iuf" and frame[name].hasnans]
         return frame.astype(dict.fromkeys(gaps, float))
 

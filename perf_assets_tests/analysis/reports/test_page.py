@@ -11,19 +11,9 @@ from perf_assets.analysis.reports.page import Picture, write_report
 from perf_assets.analysis.reports.sections import SECTIONS
 from perf_assets.intake.pipeline import ingest
 from perf_assets.store.database import NoDatabaseError
-from perf_assets.workspace.paths import DataPaths
 from perf_assets_tests.intake.test_pipeline import POLL_HEADER, poll_rows, write
-from perf_assets_tests.support import EXAMPLES
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory) -> DataPaths:
-    data = DataPaths(tmp_path_factory.mktemp("reported"))
-    shutil.copytree(EXAMPLES, data.drops)
-    ingest(data)
-    return data
 
 
 def test_the_page_needs_nothing_else_and_says_what_the_tables_say(examples, tmp_path):
