@@ -76,8 +76,8 @@ def test_commands_of_the_documents_run(page, tmp_path):
                 text=True,
                 check=False,
             )
-            # 3 says that a drop was not taken in (the shipped drops have one that is no log), 1 and 2 of a comparison
-            # that something is worse, or that it cannot be told.
+            # 3 says of a figure that it has no rows; 1 and 2 of a comparison that something is worse, or that it
+            # cannot be told.
             allowed = (
                 (0, 1, 2) if line.startswith(("perf-assets compare", "perf-assets regressions")) else (0, 3)
             )

@@ -8,6 +8,7 @@ from perf_assets.defs.assets import causal, comparisons, ingestion, plots, predi
 from perf_assets.defs.checks import table_checks
 from perf_assets.defs.device_runner import DeviceRunner
 from perf_assets.defs.jobs import (
+    causal_job,
     full_sweep,
     ingest_job,
     predictors_job,
@@ -17,15 +18,8 @@ from perf_assets.defs.jobs import (
     sanity_sweep,
 )
 from perf_assets.defs.resources import DataFolder
-from perf_assets.defs.schedules import (
-    nightly_ingest,
-    nightly_predictors,
-    nightly_quick_sweep,
-    nightly_regressions,
-    nightly_report,
-    weekly_full_sweep,
-)
-from perf_assets.defs.sensors import drop_sensor, orphan_sensor
+from perf_assets.defs.schedules import schedules
+from perf_assets.defs.sensors import drop_sensor, orphan_sensor, plot_sensor
 
 
 def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
@@ -44,16 +38,18 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             reports.report,
         ],
         asset_checks=[*table_checks(), *predictors.predictor_checks(), *causal.causal_checks()],
-        jobs=[ingest_job, predictors_job, regressions_job, report_job, sanity_sweep, quick_sweep, full_sweep],
-        schedules=[
-            nightly_ingest,
-            nightly_predictors,
-            nightly_regressions,
-            nightly_report,
-            nightly_quick_sweep,
-            weekly_full_sweep,
+        jobs=[
+            ingest_job,
+            predictors_job,
+            causal_job,
+            regressions_job,
+            report_job,
+            sanity_sweep,
+            quick_sweep,
+            full_sweep,
         ],
-        sensors=[drop_sensor, orphan_sensor],
+        schedules=schedules,
+        sensors=[drop_sensor, orphan_sensor, plot_sensor],
         resources={"data_folder": DataFolder(), "device_runner": DeviceRunner(), **(resources or {})},
         # Steps of the light jobs take milliseconds, a process for each would take seconds.
         executor=dg.in_process_executor,

@@ -21,7 +21,10 @@ def table_checks() -> list[dg.AssetChecksDefinition]:
 
 
 def _checks_of(table: str, checks: list[Check]) -> dg.AssetChecksDefinition:
-    specs = [dg.AssetCheckSpec(check.name, asset=table, description=check.description) for check in checks]
+    specs = [
+        dg.AssetCheckSpec(check.name, asset=table, description=check.description, blocking=check.is_blocking)
+        for check in checks
+    ]
 
     @dg.multi_asset_check(name=f"{table}_checks", specs=specs, can_subset=True)
     def run_checks(

@@ -6,8 +6,8 @@ NIGHTLY_SWEEP = "sweeps/nightly.toml"
 
 ingest_job = dg.define_asset_job(
     "ingest_drops",
-    selection=dg.AssetSelection.groups("ingestion", "plots"),
-    description="Take in all pending drops, publish the tables, draw the plots.",
+    selection=dg.AssetSelection.groups("ingestion"),
+    description="Take in all pending drops and publish the tables; the plots follow on their own.",
 )
 
 
@@ -22,6 +22,13 @@ regressions_job = dg.define_asset_job(
     "find_regressions",
     selection=dg.AssetSelection.groups("comparisons"),
     description="Test the newest runs of each configuration against its history.",
+)
+
+
+causal_job = dg.define_asset_job(
+    "search_causal_graphs",
+    selection=dg.AssetSelection.groups("causal"),
+    description="Search again what drives time, memory and outcomes of the published runs.",
 )
 
 

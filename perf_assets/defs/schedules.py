@@ -3,6 +3,7 @@
 import dagster as dg
 
 from perf_assets.defs.jobs import (
+    causal_job,
     full_sweep,
     ingest_job,
     predictors_job,
@@ -11,51 +12,53 @@ from perf_assets.defs.jobs import (
     report_job,
 )
 
-nightly_ingest = dg.ScheduleDefinition(
-    name="nightly_ingest",
-    job=ingest_job,
-    cron_schedule="0 2 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Takes in whatever the sensor left: drops that failed once, or were still being written.",
-)
 
-nightly_predictors = dg.ScheduleDefinition(
-    name="nightly_predictors",
-    job=predictors_job,
-    cron_schedule="0 5 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Fits the predictors to what the night brought, and checks the earlier predictions against "
-    "it.",
-)
+def _schedule(name: str, job, cron: str, description: str, *, runs: bool = True) -> dg.ScheduleDefinition:
+    status = dg.DefaultScheduleStatus.RUNNING if runs else dg.DefaultScheduleStatus.STOPPED
+    return dg.ScheduleDefinition(
+        name=name, job=job, cron_schedule=cron, default_status=status, description=description
+    )
 
-nightly_regressions = dg.ScheduleDefinition(
-    name="nightly_regressions",
-    job=regressions_job,
-    cron_schedule="30 5 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Tests what the night brought against the nights before.",
-)
 
-nightly_report = dg.ScheduleDefinition(
-    name="nightly_report",
-    job=report_job,
-    cron_schedule="0 6 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Writes the report of what the night brought.",
-)
-
-# These measure: switch them on where the machine is quiet at night.
-nightly_quick_sweep = dg.ScheduleDefinition(
-    name="nightly_quick_sweep",
-    job=quick_sweep,
-    cron_schedule="0 3 * * *",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Measures ten sizes of every combination of sweeps/nightly.toml that are not known yet.",
-)
-weekly_full_sweep = dg.ScheduleDefinition(
-    name="weekly_full_sweep",
-    job=full_sweep,
-    cron_schedule="0 4 * * 6",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Measures what sweeps/nightly.toml's budget allows, where the sanity point is ok.",
-)
+schedules = [
+    _schedule(
+        "nightly_ingest",
+        ingest_job,
+        "0 2 * * *",
+        "Takes in whatever the sensor left: drops that failed once, or were still being written.",
+    ),
+    _schedule(
+        "nightly_predictors",
+        predictors_job,
+        "0 5 * * *",
+        "Fits the predictors to what the night brought, and checks the earlier predictions against it.",
+    ),
+    _schedule(
+        "nightly_causal_graphs",
+        causal_job,
+        "15 5 * * *",
+        "Searches what drives time, memory and outcomes in what the nights brought.",
+    ),
+    _schedule(
+        "nightly_regressions",
+        regressions_job,
+        "30 5 * * *",
+        "Tests what the night brought against the nights before.",
+    ),
+    _schedule("nightly_report", report_job, "0 6 * * *", "Writes the report of what the night brought."),
+    # These measure: switch them on where the machine is quiet at night.
+    _schedule(
+        "nightly_quick_sweep",
+        quick_sweep,
+        "0 3 * * *",
+        "Measures ten sizes of every combination of sweeps/nightly.toml that are not known yet.",
+        runs=False,
+    ),
+    _schedule(
+        "weekly_full_sweep",
+        full_sweep,
+        "0 4 * * 6",
+        "Measures what sweeps/nightly.toml's budget allows, where the sanity point is ok.",
+        runs=False,
+    ),
+]

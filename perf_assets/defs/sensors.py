@@ -47,3 +47,11 @@ def orphan_sensor(context: dg.SensorEvaluationContext, device_runner: DeviceRunn
         except EngineError as error:
             context.log.debug("no orphans to look for on %s: %s", executor, error)
     return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "no orphans")
+
+
+plot_sensor = dg.AutomationConditionSensorDefinition(
+    "plot_sensor",
+    target=dg.AssetSelection.groups("plots"),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Draws the plots whose tables were made again.",
+)

@@ -17,6 +17,8 @@ class Check:
     description: str
     sql: str
     is_error: bool = True
+    is_blocking: bool = False
+    """Where it fails, nothing that is made of the table is made in the same run."""
 
 
 def _unique_keys() -> list[Check]:
@@ -42,6 +44,7 @@ CHECKS: tuple[Check, ...] = (
         FROM source_files
         WHERE status = 'ingested' AND lines <> records + rejected + ignored
         """,
+        is_blocking=True,
     ),
     Check(
         "rejected_lines_are_listed",

@@ -93,9 +93,11 @@ def test_what_runs_by_itself():
     assert on == {
         "drop_sensor": "RUNNING",
         "orphan_sensor": "RUNNING",
+        "plot_sensor": "RUNNING",
         "nightly_ingest": "RUNNING",
         "nightly_predictors": "RUNNING",
         "nightly_report": "RUNNING",
+        "nightly_causal_graphs": "RUNNING",
         "nightly_regressions": "RUNNING",
         "nightly_quick_sweep": "STOPPED",
         "weekly_full_sweep": "STOPPED",

@@ -5,11 +5,14 @@ import shutil
 import dagster as dg
 import pytest
 
+from perf_assets.analysis.plots.catalog import PLOTS
 from perf_assets.definitions import defs
 from perf_assets.defs.build import build_defs
 from perf_assets.defs.resources import DataFolder
 from perf_assets.defs.sensors import drop_sensor
 from perf_assets.intake.pipeline import ingest
+from perf_assets.schema.lineage import LINEAGE
+from perf_assets.schema.tables import TABLES
 from perf_assets_tests.support import EXAMPLES, sql
 
 
@@ -48,8 +51,7 @@ def test_everything_on_the_examples(data, folder):
         assert "SELECT" in shown["sql"]
         assert 1000 < len(shown["thumbnail"]) < 70_000
     failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
-    # The examples hold a note that no parser knows; everything else holds.
-    assert failed == ["every_drop_is_taken_in"]
+    assert failed == []
 
 
 def test_one_table_alone_takes_in_what_is_pending(data, folder):
@@ -58,8 +60,39 @@ def test_one_table_alone_takes_in_what_is_pending(data, folder):
     assert [event.asset_key.to_user_string() for event in result.get_asset_materialization_events()] == [
         "cleaned_runs"
     ]
-    assert metadata_of(result, "cleaned_runs")["files_not_taken_in"] >= 1
+    assert metadata_of(result, "cleaned_runs")["files_not_taken_in"] == 0
     assert sql(data, "SELECT count(*) FROM cleaned_telemetry")[0][0] > 0
+
+
+def test_figures_follow_their_tables_on_their_own(data, folder):
+    shutil.copytree(EXAMPLES / "device_logs" / "training", data.drops / "training")
+    ours = build_defs({"data_folder": folder})
+    with dg.instance_for_test() as instance:
+
+        def asked(cursor=None):
+            result = dg.evaluate_automation_conditions(ours, instance, cursor=cursor)
+            return result.cursor, {
+                key.to_user_string()
+                for key in ours.resolve_asset_graph().get_all_asset_keys()
+                if result.get_num_requested(key)
+            }
+
+        figures = {f"{name}_plot" for name in PLOTS}
+        cursor, before = asked()
+        assert not before
+        ours.resolve_job_def("ingest_drops").execute_in_process(instance=instance)
+        _, then = asked(cursor)
+        assert then == figures
+
+
+def test_lineage_and_keys_are_shown(data, folder):
+    result = materialize(folder, "run_telemetry")
+    lineage = metadata_of(result, "run_telemetry")["dagster/column_lineage"]
+    assert {dep.column_name for dep in lineage.deps_by_column["energy_j"]} == {"power_w", "polled_at"}
+    for table, columns in LINEAGE.items():
+        assert set(columns) <= set(TABLES[table].column_names)
+        for sources in columns.values():
+            assert all(name in TABLES[source].column_names for source, name in sources)
 
 
 def test_nothing_dropped(data, folder):

@@ -79,8 +79,7 @@ def _one_device(ax, group: pd.DataFrame):
         if texts:
             ax.text(at[1], at[0], f"{row.oom}/{row.runs}", ha="center", va="center", fontsize=8)
     # Blue where every run fits, orange tints where some or all do not.
-    colors = LinearSegmentedColormap.from_list("oom", ["#FBE4D3", style.COLORS[1]])
-    colors.set_under("#CCE3F0")
+    colors = LinearSegmentedColormap.from_list("oom", ["#FBE4D3", style.COLORS[1]], under="#CCE3F0")
     image = ax.imshow(share, cmap=colors, vmin=1e-9, vmax=100, aspect="auto")
     ax.grid(visible=False)
     ax.set_yticks(range(len(models)), models)

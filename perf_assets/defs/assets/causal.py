@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from perf_assets.analysis.causal import pipeline
-from perf_assets.defs.metadata import column_schema, plot, record_table
+from perf_assets.defs.metadata import OWNERS, lineage, plot, problem_checks, record_table, table_metadata
 from perf_assets.defs.resources import DataFolder
 from perf_assets.schema import tables as schema
 
@@ -28,10 +28,8 @@ class GraphChoice(dg.Config):
     group_name="causal",
     kinds={"duckdb", "table"},
     description=schema.CAUSAL_EDGES.description,
-    metadata={
-        "dagster/column_schema": column_schema(schema.CAUSAL_EDGES),
-        "dagster/table_name": "perf.causal_edges",
-    },
+    owners=OWNERS,
+    metadata=table_metadata(schema.CAUSAL_EDGES),
 )
 def causal_graph(
     context: dg.AssetExecutionContext, config: GraphChoice, data_folder: DataFolder
@@ -51,7 +49,10 @@ def causal_graph(
     except ValueError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     found = pipeline.publish_graphs(paths, graphs, progress=say)
-    metadata: dict[str, Any] = {"dagster/row_count": sum(len(graph.rows()) for graph in found)}
+    metadata: dict[str, Any] = {
+        "dagster/row_count": sum(len(graph.rows()) for graph in found),
+        **lineage("causal_edges"),
+    }
     for graph in found:
         name = graph.settings.graph
         drawn = pipeline.shown(graph.rows())
@@ -69,13 +70,4 @@ def causal_graph(
 
 def causal_checks() -> list[dg.AssetChecksDefinition]:
     """Checks of the graphs, one an invariant of ``perf_assets.analysis.causal.pipeline.CHECKS``."""
-    return [_asset_check(name, description) for name, description in pipeline.CHECKS.items()]
-
-
-def _asset_check(name: str, description: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset="causal_graph", name=name, description=description)
-    def run_check(data_folder: DataFolder) -> dg.AssetCheckResult:
-        problems = pipeline.check(data_folder.paths(), name)
-        return dg.AssetCheckResult(passed=not problems, metadata={"problems": problems})
-
-    return run_check
+    return problem_checks("causal_graph", pipeline.CHECKS, pipeline.check)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from perf_assets.defs.metadata import column_schema, record_table
+from perf_assets.defs.metadata import OWNERS, lineage, record_table, table_metadata
 from perf_assets.defs.resources import DataFolder
 from perf_assets.schema import tables as schema
 
@@ -25,10 +25,8 @@ _SHOWN = (
     group_name="comparisons",
     kinds={"duckdb", "table"},
     description=schema.REGRESSIONS.description,
-    metadata={
-        "dagster/column_schema": column_schema(schema.REGRESSIONS),
-        "dagster/table_name": "perf.regressions",
-    },
+    owners=OWNERS,
+    metadata=table_metadata(schema.REGRESSIONS),
     check_specs=[
         dg.AssetCheckSpec(
             "nothing_became_worse",
@@ -63,5 +61,6 @@ def regressions(data_folder: DataFolder) -> dg.MaterializeResult:
         metadata={**counts, **shown},
     )
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": len(rows), **counts, **shown}, check_results=[check]
+        metadata={"dagster/row_count": len(rows), **lineage("regressions"), **counts, **shown},
+        check_results=[check],
     )

@@ -1,19 +1,23 @@
 """From drops to tables: ``raw_device_logs`` and one asset a published table."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
-from perf_assets.defs.metadata import column_schema, record_table
+from perf_assets.defs.metadata import OWNERS, lineage, record_table, table_metadata
 from perf_assets.defs.resources import DataFolder
 from perf_assets.intake.parsing import registry
 from perf_assets.intake.pipeline import IngestReport, ingest, register_drops
 from perf_assets.schema import tables as schema
 from perf_assets.store.database import open_readonly, query
 
+FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+"""Every night an ingest runs, pending drops or not: one missed night warns, two fail."""
 
-@dg.asset(group_name="ingestion", kinds={"file"})
+
+@dg.asset(group_name="ingestion", kinds={"file"}, owners=OWNERS)
 def raw_device_logs(data_folder: DataFolder) -> dg.MaterializeResult:
     """Every file under drops, copied by content to ``raw`` and noted in the ledger."""
     paths = data_folder.paths()
@@ -38,10 +42,9 @@ def raw_device_logs(data_folder: DataFolder) -> dg.MaterializeResult:
             group_name="ingestion",
             kinds={"duckdb", "table"},
             code_version=registry.fingerprint(),
-            metadata={
-                "dagster/column_schema": column_schema(table),
-                "dagster/table_name": f"perf.{table.name}",
-            },
+            owners=OWNERS,
+            metadata=table_metadata(table),
+            freshness_policy=FRESH if table.name in ("source_files", "cleaned_runs") else None,
         )
         for table in schema.TABLES.values()
         if table.name not in schema.COMPUTED_TABLES
@@ -65,6 +68,7 @@ def tables(context: dg.AssetExecutionContext, data_folder: DataFolder) -> Iterat
                 asset_key=key,
                 metadata={
                     "dagster/row_count": count,
+                    **lineage(name),
                     **_report_metadata(report),
                     **_details(name, connection),
                 },
@@ -72,10 +76,13 @@ def tables(context: dg.AssetExecutionContext, data_folder: DataFolder) -> Iterat
 
 
 def _report_metadata(report: IngestReport) -> dict[str, Any]:
+    lines = sum(entry.lines or 0 for entry in report.read)
+    rejected = sum(entry.rejected or 0 for entry in report.read)
     return {
         "files_read": len(report.read),
         "files_not_taken_in": len(report.read) - report.count("ingested"),
-        "lines_rejected": sum(entry.rejected or 0 for entry in report.read),
+        "lines_rejected": rejected,
+        "rejected_share": rejected / lines if lines else 0.0,
         "still_being_written": len(report.unsettled),
     }
 

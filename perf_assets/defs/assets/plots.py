@@ -7,6 +7,14 @@ from perf_assets.defs import metadata
 from perf_assets.defs.resources import DataFolder
 from perf_assets.store.database import open_readonly
 
+WHEN_TABLES_ARE_MADE = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("when its tables are made")
+"""A figure is drawn in a run of its own: a dropped file must not wait for pictures. Unlike ``eager`` it needs
+not all tables: of one that was never made (predictions, say) it says that it is missing."""
+
 
 def _plot_asset(plot: Plot) -> dg.AssetsDefinition:
     @dg.asset(
@@ -14,7 +22,9 @@ def _plot_asset(plot: Plot) -> dg.AssetsDefinition:
         deps=plot.reads,
         group_name="plots",
         kinds={"matplotlib"},
+        owners=metadata.OWNERS,
         description=plot.question,
+        automation_condition=WHEN_TABLES_ARE_MADE,
     )
     def draw(data_folder: DataFolder) -> dg.MaterializeResult:
         paths = data_folder.paths()

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from perf_assets.analysis.predictors import pipeline as prediction
-from perf_assets.defs.metadata import column_schema, record_table
+from perf_assets.defs.metadata import OWNERS, lineage, problem_checks, record_table, table_metadata
 from perf_assets.defs.resources import DataFolder
 from perf_assets.schema import tables as schema
 
@@ -20,6 +20,7 @@ def _predictor_asset(name: str, targets: tuple[str, ...]) -> dg.AssetsDefinition
         deps=_READS,
         group_name="predictors",
         kinds={"scikitlearn"},
+        owners=OWNERS,
         description=f"Fitted predictors of {', '.join(targets)}: one file a target, device, stage and tool.",
     )
     def fit(data_folder: DataFolder) -> dg.MaterializeResult:
@@ -40,15 +41,15 @@ predictor_assets = [_predictor_asset(name, targets) for name, targets in predict
     group_name="predictors",
     kinds={"duckdb", "table"},
     description=schema.PREDICTOR_SCORES.description,
-    metadata={
-        "dagster/column_schema": column_schema(schema.PREDICTOR_SCORES),
-        "dagster/table_name": "perf.predictor_scores",
-    },
+    owners=OWNERS,
+    metadata=table_metadata(schema.PREDICTOR_SCORES),
 )
 def predictor_scores(data_folder: DataFolder) -> dg.MaterializeResult:
     """Collect the scores of all fitted predictors."""
     scores = prediction.publish_scores(data_folder.paths())
-    return dg.MaterializeResult(metadata={"dagster/row_count": len(scores), **_overview(scores)})
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": len(scores), **lineage("predictor_scores"), **_overview(scores)}
+    )
 
 
 @dg.asset(
@@ -56,10 +57,8 @@ def predictor_scores(data_folder: DataFolder) -> dg.MaterializeResult:
     group_name="predictors",
     kinds={"duckdb", "table"},
     description=schema.PREDICTIONS.description,
-    metadata={
-        "dagster/column_schema": column_schema(schema.PREDICTIONS),
-        "dagster/table_name": "perf.predictions",
-    },
+    owners=OWNERS,
+    metadata=table_metadata(schema.PREDICTIONS),
     check_specs=[
         dg.AssetCheckSpec(
             "predictions_hold",
@@ -79,21 +78,12 @@ def predictions(data_folder: DataFolder) -> dg.MaterializeResult:
         severity=dg.AssetCheckSeverity.WARN,
         metadata=metadata,
     )
-    return dg.MaterializeResult(metadata=metadata, check_results=[check])
+    return dg.MaterializeResult(metadata={**metadata, **lineage("predictions")}, check_results=[check])
 
 
 def predictor_checks() -> list[dg.AssetChecksDefinition]:
     """Checks of the evaluation, one an invariant of ``perf_assets.analysis.predictors.pipeline.CHECKS``."""
-    return [_asset_check(name, description) for name, description in prediction.CHECKS.items()]
-
-
-def _asset_check(name: str, description: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset="predictor_scores", name=name, description=description)
-    def run_check(data_folder: DataFolder) -> dg.AssetCheckResult:
-        problems = prediction.check(data_folder.paths(), name)
-        return dg.AssetCheckResult(passed=not problems, metadata={"problems": problems})
-
-    return run_check
+    return problem_checks("predictor_scores", prediction.CHECKS, prediction.check)
 
 
 def _overview(scores: list[dict[str, Any]]) -> dict[str, Any]:

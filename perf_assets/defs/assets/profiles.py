@@ -8,7 +8,7 @@ from pydantic import Field
 
 from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
-from perf_assets.defs.metadata import record_table
+from perf_assets.defs.metadata import OWNERS, record_table
 from perf_assets.defs.resources import DataFolder
 from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets.store.database import open_readonly, query
@@ -61,7 +61,7 @@ class FeatureConfig(dg.Config):
     stages: list[str] = Field(default=["inference", "training"], description="inference, training or both.")
 
 
-@dg.asset(group_name="profiles", kinds={"torch"})
+@dg.asset(group_name="profiles", kinds={"torch"}, owners=OWNERS)
 def pruned_models(
     context: dg.AssetExecutionContext, config: PruningConfig, data_folder: DataFolder
 ) -> dg.MaterializeResult:
@@ -81,7 +81,7 @@ def pruned_models(
     return _table_result(rows, ("name", "status", "reason", "params_kept_pct", "macs", "sparsity_pct"))
 
 
-@dg.asset(deps=[pruned_models], group_name="profiles", kinds={"torch"})
+@dg.asset(deps=[pruned_models], group_name="profiles", kinds={"torch"}, owners=OWNERS)
 def network_features(config: FeatureConfig, data_folder: DataFolder) -> dg.MaterializeResult:
     """Analytic features of networks and pruned models, from shapes alone; nothing is computed on data."""
     from perf_assets.measuring.networks.catalog import feature_rows, pruned_rows
@@ -101,6 +101,7 @@ def _table_result(rows: list[dict], shown: tuple[str, ...]) -> dg.MaterializeRes
     deps=[ingestion.raw_device_logs, pruned_models, network_features],
     group_name="profiles",
     kinds={"torch"},
+    owners=OWNERS,
     pool=POOL,
     op_tags={EXECUTOR_TAG: "local", DEVICE_TAG: "cpu"},
 )

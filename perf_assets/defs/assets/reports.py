@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from perf_assets.defs.metadata import OWNERS
 from perf_assets.defs.resources import DataFolder
 
 
@@ -9,6 +10,7 @@ from perf_assets.defs.resources import DataFolder
     deps=["source_files", "cleaned_runs", "cleaned_load_levels", "cleaned_telemetry"],
     group_name="reports",
     kinds={"html"},
+    owners=OWNERS,
 )
 def report(data_folder: DataFolder) -> dg.MaterializeResult:
     """One HTML page of what is in the store: newest runs, load tests, energy, predictors, data quality."""

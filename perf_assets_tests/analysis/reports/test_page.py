@@ -23,11 +23,11 @@ def test_the_page_needs_nothing_else_and_says_what_the_tables_say(examples, tmp_
         if section.reads not in ("predictor_scores", "regressions"):  # nothing was fitted or judged
             assert f">{section.title}</h2>" in page
             assert section.sql.strip().splitlines()[0].strip() in unescape(page)
-    assert "README-from-the-lab.txt" in page
 
 
 def test_hostile_texts_stay_texts(data):
     write(data, "<script>alert(1)</script>.csv", POLL_HEADER + poll_rows(0, 5))
+    write(data, "from-the-lab.txt", "the fans were loud on Tuesday\n")
     ingest(data)
     page = write_report(
         data, pictures=[Picture("A <b>", "<svg></svg>", "SELECT '<i>'", ("<u>",))]
@@ -36,6 +36,7 @@ def test_hostile_texts_stay_texts(data):
     assert "&lt;script&gt;alert(1)" in page
     assert "<b>" not in page.replace('<div class="tile"><b>', "")
     assert "<svg></svg>" in page
+    assert "from-the-lab.txt" in page  # what was not taken in
 
 
 def test_without_a_database_it_says_what_to_do(data):

@@ -16,7 +16,6 @@ from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples, read_tex
 EXPECTED_EXAMPLES = (
     ("curation/", "run_annotations"),
     ("device_logs/memory/", "livealloc"),
-    ("device_logs/notes/", None),
     ("a100-nvidia-smi.csv", "nvidia_smi"),
     ("gaudi-hl-smi.txt", "hl_smi"),
     ("LeNet5-first-study.csv", "legacy_experiment"),
