@@ -41,6 +41,7 @@ EXPECTED_EXAMPLES = (
     ("profiles/perf4sight/", "perf4sight"),
     ("profiles/timm/", "timm_benchmark"),
     ("profiles/trtexec/", "trtexec_log"),
+    ("history/", "trtexec_log"),
     ("profiles/torch_profiler/", "torch_profiler_table"),
     ("_overall_", "ai3_overall"),
     ("_layers_", "ai3_layers"),
