@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: demo test ui check fix docs gallery clean test-bare test-node bench-predictors bench-materialize
+.PHONY: demo test ui check fix docs gallery clean test-bare test-wheel test-node bench-predictors bench-materialize
 .DEFAULT_GOAL := demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -53,6 +53,19 @@ test-bare:
 	  && .venv-bare/bin/perf-assets sql "SELECT tool, count(*) AS runs FROM cleaned_runs GROUP BY ALL ORDER BY ALL" \
 	  && .venv-bare/bin/perf-assets status 2>&1 | tee /dev/stderr | grep -q '^perf-assets: this command needs dagster'
 	rm -rf .venv-bare
+
+# The wheel alone, with the dependencies of $(VENV) beside it: a project made by 'perf-assets init' works.
+test-wheel: $(VENV)/ready
+	rm -rf .venv-wheel && $(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-wheel/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+	bin=$$PWD/.venv-wheel/bin && drops=$$PWD/data/drops/examples && folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	  && cd "$$folder" && "$$bin/perf-assets" init x && cp -r "$$drops" x/data/drops && cd x && source activate-perf-assets \
+	  && "$$bin/python" -c 'import perf_assets, sys; assert perf_assets.__file__.startswith(sys.prefix), perf_assets.__file__' \
+	  && "$$bin/perf-assets" ingest >/dev/null && "$$bin/python" -m dagster asset materialize --select cleaned_runs 2>&1 | grep -c RUN_SUCCESS \
+	  && "$$bin/perf-assets" sweep sweeps/demo.toml --stage sanity
+	rm -rf .venv-wheel
 
 test-node:
 	rm -rf .venv-node && $(PYTHON) -m venv .venv-node

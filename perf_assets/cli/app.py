@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from perf_assets.cli import (
@@ -19,9 +21,12 @@ from perf_assets.cli import (
 )
 from perf_assets.workspace.errors import PerfAssetsError
 
+DEBUG = "--debug"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="perf-assets", prog_name="perf-assets")
+@click.option(DEBUG, is_flag=True, expose_value=False, help="Show the traceback of an error.")
 def cli() -> None:
     """Device-performance logs as tables."""
 
@@ -56,15 +61,20 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one line, not a traceback."""
+    """Run the command line; an error is one line, with ``--debug`` a traceback."""
     try:
         cli()
-    except (PerfAssetsError, OSError) as error:
-        raise SystemExit(f"perf-assets: {error}") from error
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("perf_assets"):
+    except Exception as error:
+        if DEBUG in sys.argv[1:]:
             raise
+        raise SystemExit(f"perf-assets: {_in_one_line(error)}") from None
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, (PerfAssetsError, OSError)):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("perf_assets"):
         cure = "install the whole package, or requirements/node.txt on a node"
-        raise SystemExit(
-            f"perf-assets: this command needs {error.name}, which is not installed: {cure}"
-        ) from None
+        return f"this command needs {error.name}, which is not installed: {cure}"
+    said = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {said} (an error of ours; 'perf-assets {DEBUG} ...' shows where)"

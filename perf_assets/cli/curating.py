@@ -46,8 +46,8 @@ def exclude(runs: tuple[str, ...], where: str | None, why: str | None, *, undo: 
 def _say_of(runs: tuple[str, ...], where: str | None, action: str, value: str | None) -> None:
     from perf_assets.intake import pipeline
     from perf_assets.intake.annotating import annotate
-    from perf_assets.intake.drops.scan import settle_s
     from perf_assets.store.database import NoDatabaseError, open_readonly, query_frame
+    from perf_assets.workspace.settings import settle_s
 
     if bool(runs) == bool(where):
         raise click.UsageError("name runs by their run_id, or by --where")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -19,12 +21,14 @@ def status(recent: int) -> None:
 
     from perf_assets.defs.status import status as library
 
-    with (
-        dg.DagsterInstance.from_config(".")
-        if Path("dagster.yaml").exists()
-        else dg.DagsterInstance.get() as instance
-    ):
-        for section in library(data_paths(), instance, recent):
+    paths = data_paths()
+    here = Path("dagster.yaml").exists()
+    if not here and "DAGSTER_HOME" not in os.environ:
+        raise click.ClickException(
+            f"no dagster.yaml in {Path.cwd()}: go to the project's folder, or set DAGSTER_HOME"
+        )
+    with dg.DagsterInstance.from_config(".") if here else dg.DagsterInstance.get() as instance:
+        for section in library(paths, instance, recent):
             click.echo(section.title if section.rows else f"{section.title}: none")
             if section.rows:
                 print_table(list(section.columns), section.rows)
@@ -44,4 +48,12 @@ def ui(port: int) -> None:
         if not Path(name).exists():
             raise click.ClickException(f"no {name} in {Path.cwd()}: go to the project's folder")
     data_paths()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise click.ClickException(
+                f"port {port} cannot be had ({error.strerror}): name another with --port"
+            ) from error
     sys.exit(serve(port))

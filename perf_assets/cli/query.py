@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -21,9 +23,9 @@ BATCH_ROWS = 10_000
 INTERRUPTED = 130
 
 
-# A query may begin with a comment, which looks like an option.
+# A query may begin with a comment, which looks like an option; a word alone is one that is mistyped.
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("query", required=False)
+@click.argument("words", nargs=-1, metavar="[QUERY]")
 @click.option(
     "-f", "--file", type=click.Path(allow_dash=True), help="Read the query from a file; - for standard input."
 )
@@ -41,7 +43,7 @@ INTERRUPTED = 130
     "--parquet", "parquet_to", metavar="FILE", help="Write Parquet, every row; - for standard output."
 )
 def sql(
-    query: str | None,
+    words: tuple[str, ...],
     file: str | None,
     limit: int | None,
     records: bool,
@@ -57,6 +59,7 @@ def sql(
 
     from perf_assets.store.database import NoDatabaseError, open_readonly
 
+    query = _one_query(words)
     # '--csv QUERY' writes to standard output: an option's value that is followed by no query is the query.
     if query is None and file is None:
         if csv_to not in (None, "-"):
@@ -78,6 +81,21 @@ def sql(
                 _show(columns, cursor, SHOWN_ROWS if limit is None else limit, records=records)
     except (NoDatabaseError, duckdb.Error) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _one_query(words: tuple[str, ...]) -> str | None:
+    """The query among what is no option; a word like an option is one that is mistyped.
+
+    Raises:
+        click.UsageError: there are several, as without quotes.
+    """
+    for word in words:
+        if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", word):
+            options = [name for each in click.get_current_context().command.params for name in each.opts]
+            raise click.NoSuchOption(word, possibilities=difflib.get_close_matches(word, options))
+    if len(words) > 1:
+        raise click.UsageError("put the query in quotes, so that it is one word to the shell")
+    return words[0] if words else None
 
 
 def _query_text(query: str | None, file: str | None) -> str:

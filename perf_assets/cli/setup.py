@@ -27,6 +27,8 @@ export DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME=perf_assets.definitions
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
     """Make FOLDER a project: a data folder, Dagster's settings, sweeps. What is there already stays."""
+    if (folder / "drops").is_dir():
+        raise click.ClickException(f"{folder} is a data folder already: name the folder around it")
     (folder / "data" / "drops").mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         target = folder / name

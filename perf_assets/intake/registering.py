@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from perf_assets.intake.drops import raw
 from perf_assets.intake.drops.ledger import Ledger
-from perf_assets.intake.drops.scan import Drop, Scan, is_in_future, is_settled, lies_in, scan, settle_s
+from perf_assets.intake.drops.scan import Drop, Scan, is_in_future, is_settled, lies_in, scan
 from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.filesystems import flush
 from perf_assets.workspace.paths import DataPaths
+from perf_assets.workspace.settings import settle_s
 
 if TYPE_CHECKING:
     from perf_assets.intake.pipeline import IngestReport, Progress

@@ -11,6 +11,8 @@ from perf_assets.workspace.errors import PerfAssetsError
 TIMEZONE_VARIABLE = "PERF_ASSETS_TIMEZONE"
 MAX_FILE_VARIABLE = "PERF_ASSETS_MAX_FILE"
 KEEP_VARIABLE = "PERF_ASSETS_KEEP_REPLACED_DAYS"
+SETTLE_VARIABLE = "PERF_ASSETS_SETTLE_S"
+DEFAULT_SETTLE_S = 1.0
 DEFAULT_MAX_FILE_BYTES = 4 * 1024**3
 DEFAULT_KEEP_DAYS = 30.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -58,11 +60,25 @@ def keep_replaced_s() -> float:
     Raises:
         SettingError: it is no number of days.
     """
-    text = os.environ.get(KEEP_VARIABLE, str(DEFAULT_KEEP_DAYS))
+    return 86400 * _amount(KEEP_VARIABLE, DEFAULT_KEEP_DAYS, "days")
+
+
+def settle_s() -> float:
+    """For how long a file must have stood still to be taken in, in seconds: ``PERF_ASSETS_SETTLE_S``, by
+    default 1.
+
+    Raises:
+        SettingError: it is no number of seconds.
+    """
+    return _amount(SETTLE_VARIABLE, DEFAULT_SETTLE_S, "seconds")
+
+
+def _amount(variable: str, default: float, unit: str) -> float:
+    text = os.environ.get(variable, str(default))
     try:
-        days = float(text)
+        amount = float(text)
     except ValueError:
-        days = -1.0
-    if not 0 <= days < 1e6:
-        raise SettingError(f"{KEEP_VARIABLE}={text!r} is no number of days; use one like 30")
-    return days * 86400
+        amount = -1.0
+    if not 0 <= amount < 1e6:
+        raise SettingError(f"{variable}={text!r} is no number of {unit}; use one like {default:g}")
+    return amount

@@ -38,7 +38,9 @@ def validated(model: type[Model], fields: Mapping[str, Any], where: str) -> Mode
     try:
         return model.model_validate_json(json.dumps(dict(fields), default=str), strict=True)
     except ValidationError as error:
-        problems = [_problem(model, each) for each in error.errors(include_url=False)]
+        # A key that is not known is most often the one that is missing, mistyped: it comes first.
+        found = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+        problems = [_problem(model, each) for each in found]
         more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
         raise InvalidInputError(f"{where}: {'; '.join(problems[:_SHOWN_PROBLEMS])}{more}") from None
 

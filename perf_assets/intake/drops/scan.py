@@ -13,10 +13,7 @@ from pathlib import Path
 
 from perf_assets.intake.parsing import registry
 from perf_assets.intake.parsing.source import PLAIN
-from perf_assets.workspace.settings import max_file_bytes
-
-SETTLE_VARIABLE = "PERF_ASSETS_SETTLE_S"
-DEFAULT_SETTLE_S = 1.0
+from perf_assets.workspace.settings import max_file_bytes, settle_s
 
 # Half-written files: dot files are what rsync and editors write first, .part what downloads and profilers do.
 _UNFINISHED_SUFFIXES = (".part", ".tmp", ".swp")
@@ -67,11 +64,6 @@ class Scan:
     changed: list[Drop] = field(default_factory=list)
     oddities: list[Oddity] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
-
-
-def settle_s() -> float:
-    """For how long a file must have stood still to be taken in, in seconds."""
-    return float(os.environ.get(SETTLE_VARIABLE, DEFAULT_SETTLE_S))
 
 
 def is_settled(drop: Drop, now_s: float | None = None) -> bool:
