@@ -17,7 +17,7 @@ from perf_assets.schema.columns import (
 
 CLEANED_RUNS = table(
     "cleaned_runs",
-    "One run (attempt) of anything.",
+    "One run of any tool: what ran, where, with which settings, how fast, and how it ended. A retry is a run of its own.",
     RUN_ID,
     FILE_ID,
     count("run_index", "position of the run in its file, from 0"),
