@@ -14,7 +14,7 @@ from typing import Any
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 2
+VERSION = 3
 SIGNS = (
     ('"format": "',),
     ('"line": "header"',),
@@ -117,11 +117,22 @@ def _check(kind: str, row: dict[str, Any]) -> None:
             _object(row, name)
         for name in ("batch_size", "input_size"):
             _count(row["spec"], name)
-        for name in ("network", "stage", "algorithm", "pruning_method", "device", "device_label"):
+        for name in (
+            "network",
+            "stage",
+            "algorithm",
+            "pruning_method",
+            "precision",
+            "device",
+            "device_label",
+        ):
             _text(row["spec"], name)
+        for name in ("git_revision", "torch", "cuda"):
+            _text(row["environment"], name)
         _number(row["spec"], "pruning_ratio")
         _text(row["host"], "hostname")
         _text(row["device"], "name")
+        _text(row["device"], "driver_version")
     elif kind == "layer":
         for name in _LAYER_TEXTS:
             _text(row, name)
@@ -213,8 +224,11 @@ def _sampled_at(started_at: datetime | None, at_s: float | None) -> datetime | N
         return None
 
 
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
 def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
-    spec, host, device = run.header["spec"], run.header["host"], run.header["device"]
+    spec, host, device, environment = (run.header[part] for part in ("spec", "host", "device", "environment"))
     result, started_at = run.last("result"), _started_at(run.header)
     outcome = result.get("status")
     verdict = result.get("verdict")
@@ -239,13 +253,20 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
         algorithm=spec.get("algorithm"),
         pruning_method=spec.get("pruning_method"),
         pruning_ratio=spec.get("pruning_ratio"),
+        precision=_PRECISIONS.get(spec.get("precision"), spec.get("precision")),
+        git_revision=environment.get("git_revision"),
+        framework="torch" if environment.get("torch") else None,
+        framework_version=environment.get("torch"),
+        driver_version=device.get("driver_version"),
+        # What torch was built for says nothing of a run on the processor.
+        runtime_version=environment.get("cuda") if device.get("type") == "cuda" else None,
         started_at=started_at,
         quality=set(flags),
         config={
             "key": run.header.get("key"),
             "outcome": outcome,
             "spec": spec,
-            "environment": run.header["environment"],
+            "environment": environment,
             "host": host,
             "device": device,
             "engine": run.header.get("engine"),
