@@ -14,6 +14,7 @@ from perf_assets.cli import (
     plotting,
     predicting,
     query,
+    recording,
     reporting,
     setup,
 )
@@ -40,6 +41,7 @@ for command in (
     reporting.report,
     measuring.sweep,
     measuring.profile,
+    recording.record,
     operating.status,
     operating.ui,
     predicting.fit,

@@ -56,6 +56,7 @@ EXPECTED_EXAMPLES = (
     ("dmon.log", "nvidia_smi_dmon"),
     ("pmon.log", "nvidia_smi_pmon"),
     ("telemetry/tegrastats", "tegrastats"),
+    ("recordings/", "perf_assets_recording"),
 )
 
 FOREIGN_FILES = 200
