@@ -47,8 +47,7 @@ MEMBERS = (
     "telemetry_rocm_smi.csv",
     "telemetry_tegrastats.log",
 )
-KEY_  # The log sorts first: a drop is known by its first member.
-MEMBERS = ("recording.jsonl",)
+KEY_MEMBERS = ("recording.jsonl",)
 
 _FORMAT = "perf_assets_recording"
 _LOG = "recording.jsonl"
