@@ -26,7 +26,7 @@ def record(command: tuple[str, ...], name: str | None, hz: float, out: Path | No
     output is shown as it comes, signals are passed on to it, and its exit code is ours.
     """
     from perf_assets.measuring.recording.process import CommandError
-    from perf_assets.measuring.recording.record import default_out, run_and_tell, to_stderr
+    from perf_assets.measuring.recording.telling import default_out, run_and_tell, to_stderr
 
     try:
         code = run_and_tell(command, out or default_out(data_paths().drops), name, hz, to_stderr)

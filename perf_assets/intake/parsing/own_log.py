@@ -16,6 +16,7 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head
 
 LARGEST = 1e300
+_LONGEST_READ_S = 5.0
 _POWER_COLUMNS = (
     "power_w",
     "sm_clock_mhz",
@@ -216,10 +217,11 @@ def add_samples(
         )
 
 
-def add_polls(out: Records, run_id: str | None, run: OwnRun, host: str | None) -> None:
+def add_polls(out: Records, run_id: str | None, run: OwnRun, host: str | None, session: int = 0) -> None:
     """Write ``power`` lines to ``cleaned_telemetry``, each device under its name in the ``device`` lines.
 
-    The header's two clocks turn the monotonic time of a poll into a calendar time.
+    The header's two clocks turn the monotonic time of a poll into a calendar time; where the machine was started
+    again since, the time of the line stands in.
     """
     header = run.header
     started_at, started_s = moment(header, "started_at"), number(header, "started_monotonic_s")
@@ -229,7 +231,11 @@ def add_polls(out: Records, run_id: str | None, run: OwnRun, host: str | None) -
             continue
         told = devices.get(row.get("device"), {})
         polled_s = row.get("polled_monotonic_s")
-        after_s = row.get("at_s") if polled_s is None or started_s is None else polled_s - started_s
+        after_s = at_s = row.get("at_s")
+        if polled_s is not None and started_s is not None:
+            after_s = polled_s - started_s
+            if at_s is not None and abs(after_s - at_s) > _LONGEST_READ_S:
+                after_s = at_s
         metrics = {} if row.get("energy_counter_j") is None else {"energy_counter_j": row["energy_counter_j"]}
         labels = (
             {"throttle_reasons": ", ".join(reasons)} if (reasons := texts(row, "throttle_reasons")) else {}
@@ -242,7 +248,7 @@ def add_polls(out: Records, run_id: str | None, run: OwnRun, host: str | None) -
             device_id=row.get("device"),
             device_name=name if isinstance(name, str) else None,
             host=host,
-            session=0,
+            session=session,
             polled_at=moment_after(started_at, after_s),
             time_source="utc",
             power_limit_w=limit if isinstance(limit, int | float) and not isinstance(limit, bool) else None,

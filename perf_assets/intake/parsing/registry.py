@@ -51,6 +51,7 @@ FORMATS = {
     "aiperf_json": "load_tests",
     "mlperf_loadgen": "load_tests",
     "perf_assets_recording": "recordings",
+    "perf_assets_load_study": "load_tests",
     "run_annotations": "curation",
 }
 """Module of each format, and its domain: the folder under ``formats`` it lies in."""

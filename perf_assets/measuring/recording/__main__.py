@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from perf_assets.measuring.recording.process import CommandError
-from perf_assets.measuring.recording.record import DEFAULT_HZ, run_and_tell, to_stderr
+from perf_assets.measuring.recording.record import DEFAULT_HZ
+from perf_assets.measuring.recording.telling import run_and_tell, to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:

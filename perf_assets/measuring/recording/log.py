@@ -100,7 +100,7 @@ class LogWriter:
         """Append one line; numbers that are not finite become null."""
         row = {"line": line, "at_s": round(time.monotonic() - self._started_s, 6), **fields}
         # One system call per line: a kill between two calls cannot leave half a line behind.
-        os.write(self._file, (json.dumps(_finite(row), allow_nan=False) + "\n").encode())
+        os.write(self._file, encoded_line(row))
 
 
 def read_log(path: str | Path, format_name: str = FORMAT) -> dict[str, Any]:
@@ -127,6 +127,11 @@ def read_log(path: str | Path, format_name: str = FORMAT) -> dict[str, Any]:
     result = lines.get("result", [None])[-1]
     status = result["status"] if result else "incomplete"
     return {"status": status, "header": header, "result": result, "lines": lines, "rejected": rejected}
+
+
+def encoded_line(row: dict[str, Any]) -> bytes:
+    """A line of a log with its end; numbers that are not finite become null."""
+    return (json.dumps(_finite(row), allow_nan=False) + "\n").encode()
 
 
 def _finite(value: Any) -> Any:

@@ -38,15 +38,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import re
 import shlex
 import shutil
 import signal
-import sys
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ from perf_assets.measuring.devices import counters, host
 from perf_assets.measuring.devices.processes import TREE_S, TreeSampler
 from perf_assets.measuring.recording import devices as polling
 from perf_assets.measuring.recording.log import LogWriter
+from perf_assets.measuring.recording.output import OutputStream
 from perf_assets.measuring.recording.process import FORWARDED, CommandProcess, Usage, resolve, start
 
 FORMAT = "perf_assets_recording"
@@ -65,9 +66,9 @@ DEFAULT_HZ = 10.0
 _LIVE_S = 0.1
 """How long output may wait before it is passed on."""
 _CLOCK_STEP_S = 0.5
+_GRACE_S = 10.0
 _PERF_SETTLE_S = 0.2
 """perf tells nobody when it has attached; the command is held for so long where perf is installed."""
-_CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def record(
     hz: float = DEFAULT_HZ,
     idle_s: float = polling.IDLE_S,
     pass_on: bool = True,
+    limit_s: float | None = None,
 ) -> Recording:
     """Run a command and record it until it ends.
 
@@ -97,6 +99,7 @@ def record(
         hz: samples per second.
         idle_s: how long devices that tell their power are polled before the command starts.
         pass_on: show the command's output while it comes.
+        limit_s: ask the command to end (SIGTERM) after so many seconds, and kill it ten seconds later.
 
     Raises:
         CommandError: there is no such program; nothing was made.
@@ -123,23 +126,35 @@ def record(
         "engine": host.engine_facts(),
     }
     with LogWriter(folder / LOG_FILE, header, FORMAT, VERSION) as log:
-        return _Recorder(resolved, folder, log, hz, pass_on=pass_on).run(facts["cpu_model"], idle_s)
+        recorder = _Recorder(resolved, folder, log, hz, pass_on=pass_on, limit_s=limit_s)
+        return recorder.run(facts["cpu_model"], idle_s)
 
 
 class _Recorder:
-    def __init__(self, command: list[str], folder: Path, log: LogWriter, hz: float, *, pass_on: bool) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        folder: Path,
+        log: LogWriter,
+        hz: float,
+        *,
+        pass_on: bool,
+        limit_s: float | None,
+    ) -> None:
         self._command = command
+        self._limit_s = limit_s
         self._folder = folder
         self._log = log
         self._period_s = 1.0 / hz
         self._hz = hz
         self._streams = [
-            _Stream(folder / file, target if pass_on else None)
+            OutputStream(folder / file, target if pass_on else None)
             for file, target in zip(OUTPUT_FILES, (1, 2), strict=True)
         ]
         self._sampler = TreeSampler(os.getpid())
         self._process: CommandProcess | None = None
         self._waiting_signals: list[int] = []
+        self._limit_number = 0
 
     def run(self, cpu_name: str | None, idle_s: float) -> Recording:
         """Everything from the idle window to the result line."""
@@ -186,6 +201,7 @@ class _Recorder:
         self._write_usage(process.usage)
         result = {
             **_outcome(process, ooms_before),
+            **({"reason": f"ended after its limit of {self._limit_s:g} s"} if self._limit_number else {}),
             "ended_at": ended["started_at"],
             "ended_monotonic_s": window_s[1],
             "duration_s": window_s[1] - window_s[0],
@@ -222,12 +238,16 @@ class _Recorder:
         """Sample, and pass output on, until the command has ended."""
         self._sampler.follow(process.pid)
         due_s = orphans_due_s = time.monotonic()
+        end_due_s = math.inf if self._limit_s is None else due_s + self._limit_s
         while True:
             now_s = time.monotonic()
             if now_s >= due_s:
                 self._log.write("sample", **self._sampler.sample(now_s))
                 # Samples that were missed (a suspended machine) are not made up for.
                 due_s = max(due_s + self._period_s, now_s)
+            if now_s >= end_due_s:
+                process.signal(signal.SIGTERM if self._limit_number == 0 else signal.SIGKILL)
+                self._limit_number, end_due_s = self._limit_number + 1, now_s + _GRACE_S
             if now_s >= orphans_due_s:
                 process.reap_orphans(strangers)
                 orphans_due_s = now_s + TREE_S
@@ -266,32 +286,6 @@ class _Recorder:
                 unit=units.get(counter, ""),
                 running_pct=100.0,
             )
-
-
-class _Stream:
-    """A file that the command writes to, shown while it grows."""
-
-    def __init__(self, path: Path, target: int | None) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        self._position = 0
-        self._target = target
-
-    def pass_on(self, *, last: bool = False) -> None:
-        """Hand on what has come; with ``last`` all of it."""
-        while self._target is not None:
-            data = os.pread(self.descriptor, _CHUNK_BYTES, self._position)
-            self._position += len(data)
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._target, view) :]
-            except OSError:  # nobody reads any more; the file has it all
-                self._target = None
-            if len(data) < _CHUNK_BYTES and not (last and data):
-                return
-
-    def close(self) -> None:
-        os.close(self.descriptor)
 
 
 def _outcome(process: CommandProcess, ooms_before: int | None) -> dict[str, Any]:
@@ -360,35 +354,3 @@ def _in_main_thread() -> bool:
     import threading
 
     return threading.current_thread() is threading.main_thread()
-
-
-def run_and_tell(
-    command: Sequence[str], out: Path, name: str | None, hz: float, say: Callable[[str], None]
-) -> int:
-    """Record a command, say in one line what came of it, and return the exit code to end with."""
-    recording = record(command, out, name=name, hz=hz)
-    say(f"recorded: {summary(recording)}")
-    return recording.exit_code
-
-
-def summary(recording: Recording) -> str:
-    """One line: status, duration, processor time, memory, energy, folder."""
-    result = recording.result
-    energy_j, idle_share = result["energy_j"], result.get("idle_share")
-    energy = "" if energy_j is None else f", {energy_j:.4g} J"
-    idle = "" if idle_share is None else f" ({100 * idle_share:.0f} % idle)"
-    reason = f" ({result['reason']})" if result["reason"] else ""
-    return (
-        f"{result['status']}{reason}, {result['duration_s']:.3f} s, {result['cpu_s']:.3f} CPU s, largest process"
-        f" {result['largest_rss_mib']:.1f} MiB{energy}{idle}; {recording.folder}"
-    )
-
-
-def default_out(drops: Path) -> Path:
-    """Where recordings go unless told otherwise."""
-    return drops / "perf_assets" / "recordings"
-
-
-def to_stderr(line: str) -> None:
-    """Say something beside the command's output."""
-    print(f"perf-assets: {line}", file=sys.stderr)
