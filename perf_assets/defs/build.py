@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import causal, comparisons, ingestion, plots, predictors, profiles, reports
+from perf_assets.defs.assets import (
+    causal,
+    comparisons,
+    ingestion,
+    load_tests,
+    plots,
+    predictors,
+    profiles,
+    reports,
+)
 from perf_assets.defs.checks import table_checks
 from perf_assets.defs.device_runner import DeviceRunner
 from perf_assets.defs.jobs import (
     full_sweep,
     ingest_job,
+    load_study,
     predictors_job,
     quick_sweep,
     regressions_job,
@@ -19,8 +29,10 @@ from perf_assets.defs.jobs import (
 from perf_assets.defs.resources import DataFolder
 from perf_assets.defs.schedules import (
     nightly_ingest,
+    nightly_load_study,
     nightly_predictors,
     nightly_quick_sweep,
+    nightly_recordings,
     nightly_regressions,
     nightly_report,
     weekly_full_sweep,
@@ -35,6 +47,7 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             ingestion.raw_device_logs,
             ingestion.tables,
             *profiles.profile_assets,
+            load_tests.load_studies,
             *predictors.predictor_assets,
             predictors.predictor_scores,
             predictors.predictions,
@@ -44,7 +57,17 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             reports.report,
         ],
         asset_checks=[*table_checks(), *predictors.predictor_checks(), *causal.causal_checks()],
-        jobs=[ingest_job, predictors_job, regressions_job, report_job, sanity_sweep, quick_sweep, full_sweep],
+        jobs=[
+            ingest_job,
+            predictors_job,
+            regressions_job,
+            report_job,
+            sanity_sweep,
+            quick_sweep,
+            full_sweep,
+            load_study,
+            load_tests.record_commands,
+        ],
         schedules=[
             nightly_ingest,
             nightly_predictors,
@@ -52,6 +75,8 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             nightly_report,
             nightly_quick_sweep,
             weekly_full_sweep,
+            nightly_load_study,
+            nightly_recordings,
         ],
         sensors=[drop_sensor, orphan_sensor],
         resources={"data_folder": DataFolder(), "device_runner": DeviceRunner(), **(resources or {})},

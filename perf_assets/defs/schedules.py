@@ -2,9 +2,11 @@
 
 import dagster as dg
 
+from perf_assets.defs.assets.load_tests import record_commands
 from perf_assets.defs.jobs import (
     full_sweep,
     ingest_job,
+    load_study,
     predictors_job,
     quick_sweep,
     regressions_job,
@@ -58,4 +60,18 @@ weekly_full_sweep = dg.ScheduleDefinition(
     cron_schedule="0 4 * * 6",
     default_status=dg.DefaultScheduleStatus.STOPPED,
     description="Measures what sweeps/nightly.toml's budget allows, where the sanity point is ok.",
+)
+nightly_load_study = dg.ScheduleDefinition(
+    name="nightly_load_study",
+    job=load_study,
+    cron_schedule="30 3 * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Runs the load study of studies/nightly.toml.",
+)
+nightly_recordings = dg.ScheduleDefinition(
+    name="nightly_recordings",
+    job=record_commands,
+    cron_schedule="30 4 * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Records the commands of studies/record.toml.",
 )
