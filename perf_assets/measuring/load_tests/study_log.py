@@ -137,7 +137,7 @@ class StudyLog:
             if row["line"] == "header":
                 began = datetime.datetime.fromisoformat(row["started_at"])
                 self._offset_s = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
-            if row["line"] == "level":
+            if row["line"] == "level" and row["verdict"] != "failed":
                 self.finished[row["cell"], row["mode"], float(row["level"])] = row
             elif row["line"] == "requests":
                 failed = set(row["failed"])
