@@ -82,3 +82,61 @@ def run(file: Path, again: bool, executor: str, device: str, site_file: Path | N
         else:
             columns, rows = query(connection, _RECORDINGS)
     print_table(columns, rows)
+
+
+@load_test.command(name="input")
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The JSON file.")
+@click.option(
+    "--layout", type=click.Choice(["features", "geometry", "cells"]), default="features", show_default=True
+)
+@click.option(
+    "--events", "-n", type=click.IntRange(1), help="Take so many, the first by name. [default: all]"
+)
+@click.option(
+    "--tensor", multiple=True, metavar="NAME=FILE", help="A tensor of a .npy or CSV file, instead of SOURCE."
+)
+@click.option(
+    "--metadata", type=click.Path(path_type=Path), help="JSON of the model's metadata, to check against."
+)
+@click.option("--url", help="http://HOST:PORT of a server, to check against its model.")
+@click.option("--model", help="The model on that server.")
+def make_input(
+    source: Path | None,
+    out: Path,
+    layout: str,
+    events: int | None,
+    tensor: tuple[str, ...],
+    metadata: Path | None,
+    url: str | None,
+    model: str | None,
+) -> None:
+    """Write input JSON from SOURCE: a folder of event*-cells.csv, or one CSV file of cells.
+
+    A study reads it as model.input, perf_analyzer as --input-data.
+    """
+    from perf_assets.measuring.load_tests.input_json import write_events, write_tensors
+    from perf_assets.measuring.load_tests.kserve import HttpEndpoint
+    from perf_assets.workspace.validation import read_json
+
+    if (source is None) == (not tensor):
+        raise click.UsageError("name either SOURCE or --tensor NAME=FILE")
+    if (url is None) != (model is None):
+        raise click.UsageError("--url and --model go together")
+    told = None
+    try:
+        if metadata is not None:
+            told = read_json(metadata).get("inputs", [])
+        elif url is not None and model is not None:
+            told = HttpEndpoint(url, model, 10.0).metadata().get("inputs", [])
+        if source is not None:
+            count = write_events(source, out, layout, events, told)
+        else:
+            named = [each.partition("=") for each in tensor]
+            if not all(name and file for name, _, file in named):
+                raise click.UsageError("--tensor is written NAME=FILE")
+            count = write_tensors({name: Path(file) for name, _, file in named}, out, told)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    checked = "" if told is None else ", checked against the model"
+    click.echo(f"{out}: {count} event{'s' if count != 1 else ''}{checked}")

@@ -44,6 +44,8 @@ class Load:
     """Open loop: requests that were due in the window and not answered at its end."""
     mode_stopped: str | None = None
     """Why it ended early; None where it did not."""
+    is_schedule_known: bool = True
+    """False where another tool sent the requests: when they were due is not told."""
 
     @property
     def answered(self) -> list[Finished]:

@@ -176,7 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": f"no {self.path} here"})
             return
         try:
-            samples = int(json.loads(body)["inputs"][0]["shape"][0])
+            # With the binary extension the tensors follow the JSON.
+            header = int(self.headers.get("Inference-Header-Content-Length", len(body)))
+            samples = int(json.loads(body[:header])["inputs"][0]["shape"][0])
             self.model.infer(samples)
         except RequestFailedError as error:
             self._answer(500, {"error": str(error)})

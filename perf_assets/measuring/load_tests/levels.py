@@ -111,6 +111,11 @@ def _open_loop_numbers(load: Load, rate_per_s: float) -> dict[str, float]:
     sent = load.requests
     if not sent:
         return {"unanswered_pct": 100.0, "delayed_pct": 100.0, "send_rate_per_s": 0.0}
+    if not load.is_schedule_known:
+        return {
+            "unanswered_pct": 100 * load.unanswered / len(sent),
+            "send_rate_per_s": len(sent) / load.window_s if load.window_s > 0 else 0.0,
+        }
     latencies = sorted(each.ended_ns - each.sent_ns for each in sent)
     tolerance_ns = max(LATE_NS, latencies[len(latencies) // 2] / 10)
     late = sum(each.sent_ns - each.due_ns > tolerance_ns for each in sent)
@@ -209,10 +214,15 @@ def judge(summary: dict[str, Any], mode: str, level: float, tolerance: float) ->
     if requests == 0 or failed > MOST_ERRORS * (requests + failed):
         return Judged("failed", f"{failed} of {requests + failed} requests failed")
     if mode == REQUEST_RATE:
-        unanswered, delayed = summary["unanswered_pct"] / 100, summary["delayed_pct"] / 100
+        unanswered, delayed = summary["unanswered_pct"] / 100, summary.get("delayed_pct", 0.0) / 100
         # What is under way at the end of any healthy window does not count: Little's law, with room.
         under_way = 2 * level * summary["p50_us"] / 1e6
         per_window = requests / summary["repeats"]
+        # Arrivals at random miss the rate by chance, 1 / sqrt(n) of it; no more than three times that is chance.
+        if "delayed_pct" not in summary and summary["send_rate_per_s"] < level * (
+            1 - max(0.1, 3 / requests**0.5)
+        ):
+            return Judged("overloaded", f"{summary['send_rate_per_s']:.4g} requests/s were sent")
         if delayed > MOST_DELAYED:
             return Judged("overloaded", f"{100 * delayed:.0f} % of the requests were sent late")
         if unanswered > MOST_UNANSWERED and unanswered * per_window > min(under_way, 0.25 * per_window):
