@@ -15,7 +15,7 @@ from perf_assets.measuring.load_tests import perf_analyzer
 from perf_assets.measuring.load_tests.generator import Bounds, closed_loop, open_loop
 from perf_assets.measuring.load_tests.kserve import GrpcEndpoint
 from perf_assets.measuring.load_tests.levels import CONCURRENCY, REQUEST_RATE, repeat_numbers
-from perf_assets.measuring.load_tests.servers import running_server, wait_ready
+from perf_assets.measuring.load_tests.serving.servers import running_server, wait_ready
 from perf_assets.measuring.load_tests.study import Cell, parse_study
 from perf_assets.measuring.load_tests.tensors import random_entry
 

@@ -25,7 +25,7 @@ MOST_ERRORS = 0.01
 """A larger share of failed requests makes a level ``failed``."""
 MOST_UNANSWERED = 0.05
 """Open loop: a larger share of the window's requests unanswered at its end means that the queue grew."""
-MOST_DELAYED = 0.05
+MOST_DELAYED = 0.10
 """Open loop: a larger share sent late means that the asked-for load was not there."""
 LATE_NS = 5_000_000
 """Sent later than this, or a tenth of the median latency, counts as delayed."""

@@ -26,9 +26,9 @@ from perf_assets.measuring.load_tests.levels import (
     summarise,
 )
 from perf_assets.measuring.load_tests.openai import OpenAiEndpoint
-from perf_assets.measuring.load_tests.repository import check_effective, copied_repository
 from perf_assets.measuring.load_tests.requests import LoadError, ServerGoneError
-from perf_assets.measuring.load_tests.servers import RunningServer, running_server, wait_ready
+from perf_assets.measuring.load_tests.serving.repository import check_effective, copied_repository
+from perf_assets.measuring.load_tests.serving.servers import RunningServer, running_server, wait_ready
 from perf_assets.measuring.load_tests.study import Cell, Study, cells, parse_objective
 from perf_assets.measuring.load_tests.study_log import StudyLog, path_for, place_of, windows_s
 from perf_assets.measuring.load_tests.telemetry import Telemetry, telemetry
@@ -239,6 +239,7 @@ class _CellRun:
     report: StudyReport
     loads: dict[tuple[str, float], list[Load]] = field(default_factory=dict)
     repeats: dict[tuple[str, float], list[dict[str, Any]]] = field(default_factory=dict)
+    probes: dict[tuple[str, float], search.Probe] = field(default_factory=dict)
     unloaded_us: float | None = None
 
     def run(self) -> None:
@@ -257,6 +258,8 @@ class _CellRun:
         if key in self.log.finished and (mode, level) not in self.loads:
             self.report.known += 1
             return search.Probe(level, self.log.finished[key], self.log.latencies_us.get(key, ()))
+        if (known := self.probes.get((mode, level))) and (is_enough is None or is_enough(known)):
+            return known
         limits, started_s = self.study.repeats, time.monotonic()
         loads = self.loads.setdefault((mode, level), [])
         repeats = self.repeats.setdefault((mode, level), [])
@@ -287,6 +290,7 @@ class _CellRun:
             raise LoadError(
                 f"{_shown(mode, level)}: {judged.reason}: {errors[-1] if errors else 'no answer'}"
             )
+        self.probes[mode, level] = probe
         return probe
 
     def _repeat(self, mode: str, level: float, loads: list[Load], repeats: list[dict[str, Any]]) -> None:

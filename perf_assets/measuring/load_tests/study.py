@@ -55,7 +55,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from perf_assets.measuring.load_tests.served_model import Behaviour
+from perf_assets.measuring.load_tests.serving.served_model import Behaviour
 from perf_assets.workspace.validation import StrictModel, read_toml, validated
 
 EXAMPLE = "studies/demo_load.toml"

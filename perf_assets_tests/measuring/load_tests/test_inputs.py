@@ -157,7 +157,7 @@ def repository(tmp_path):
 
 def test_a_repository_is_copied_with_other_counts(repository, tmp_path):
     pytest.importorskip("tritonclient.grpc")
-    from perf_assets.measuring.load_tests.repository import copied_repository, parse_config
+    from perf_assets.measuring.load_tests.serving.repository import copied_repository, parse_config
 
     for count in (3, 4):  # a second copy begins from the original
         copy = copied_repository(repository, tmp_path / "work", "tracks", count, gpus=[0, 1])
@@ -171,7 +171,7 @@ def test_a_repository_is_copied_with_other_counts(repository, tmp_path):
 
 def test_what_a_copy_would_lose_is_refused(repository, tmp_path):
     pytest.importorskip("tritonclient.grpc")
-    from perf_assets.measuring.load_tests.repository import check_effective, copied_repository
+    from perf_assets.measuring.load_tests.serving.repository import check_effective, copied_repository
 
     with pytest.raises(LoadError, match=r"no model 'other' with a config\.pbtxt; there are: tracks"):
         copied_repository(repository, tmp_path / "work", "other", 1, None)

@@ -137,7 +137,14 @@ def wait_ready(running: RunningServer, is_ready: Callable[[], bool], timeout_s: 
 def _kept(
     command: list[str], environment: dict[str, str], output: Path, grace_s: float
 ) -> Generator[tuple[subprocess.Popen, Path]]:
-    keeping = [sys.executable, "-P", "-m", "perf_assets.measuring.load_tests.keeper", "--grace", str(grace_s)]
+    keeping = [
+        sys.executable,
+        "-P",
+        "-m",
+        "perf_assets.measuring.load_tests.serving.keeper",
+        "--grace",
+        str(grace_s),
+    ]
     with output.open("wb") as file:
         keeper = subprocess.Popen(
             [*keeping, "--", *command],
@@ -161,7 +168,7 @@ def _kept(
 
 def _embedded(server: Server, cell: Cell) -> list[str]:
     module = "kserve_server" if server.kind == "embedded" else "openai_server"
-    command = [sys.executable, "-P", "-m", f"perf_assets.measuring.load_tests.{module}"]
+    command = [sys.executable, "-P", "-m", f"perf_assets.measuring.load_tests.serving.{module}"]
     command += ["--http-port", str(server.http_port)]
     if server.kind == "embedded":
         command += ["--grpc-port", str(server.grpc_port)]

@@ -1,6 +1,6 @@
 """Keeps one server, and sees to it that nothing of it is left over, however its starter ends.
 
-    python -m perf_assets.measuring.load_tests.keeper --grace 15 -- COMMAND ...
+    python -m perf_assets.measuring.load_tests.serving.keeper --grace 15 -- COMMAND ...
 
 It runs the command in a session of its own and ends it, with all that came from it, when its own standard input
 is closed (the starter ended it, or was killed) or it is told to end. The exit code is the command's.
@@ -26,7 +26,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the keeper; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m perf_assets.measuring.load_tests.keeper")
+    parser = argparse.ArgumentParser(prog="python -m perf_assets.measuring.load_tests.serving.keeper")
     parser.add_argument("--grace", type=float, default=15.0, help="seconds between asking and killing")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)

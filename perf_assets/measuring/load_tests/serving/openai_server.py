@@ -1,6 +1,6 @@
 """A small OpenAI-compatible server that streams tokens at known times: the twin of the embedded KServe server.
 
-    python -m perf_assets.measuring.load_tests.openai_server --instances 2 --tokens 16
+    python -m perf_assets.measuring.load_tests.serving.openai_server --instances 2 --tokens 16
 
 As many answers are streamed at once as there are instances; the others wait, first come, first served. The first
 token comes ``--first-token-ms`` after a free instance took the request, each further one ``--token-ms`` later.
@@ -17,14 +17,14 @@ from collections import deque
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from perf_assets.measuring.load_tests.kserve_server import (
+from perf_assets.measuring.load_tests.serving.kserve_server import (
     PortTakenError,
     behaviour_arguments,
     behaviour_of,
     serve_http,
     tell_and_wait,
 )
-from perf_assets.measuring.load_tests.served_model import Behaviour
+from perf_assets.measuring.load_tests.serving.served_model import Behaviour
 
 MODEL = "timed"
 
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the server; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m perf_assets.measuring.load_tests.openai_server")
+    parser = argparse.ArgumentParser(prog="python -m perf_assets.measuring.load_tests.serving.openai_server")
     parser.add_argument("--http-port", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--first-token-ms", type=float, default=30.0)

@@ -1,6 +1,6 @@
 """A small KServe v2 server, gRPC and HTTP, over a model that only takes time; real perf_analyzer accepts it.
 
-    python -m perf_assets.measuring.load_tests.kserve_server --instances 2 --service-ms 20
+    python -m perf_assets.measuring.load_tests.serving.kserve_server --instances 2 --service-ms 20
 
 It prints one JSON line with its ports when it is ready, and serves until SIGTERM, or until its parent is gone.
 The protocol: Open Inference Protocol (KServe v2), with Triton's extensions ``statistics`` and
@@ -20,7 +20,7 @@ from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from perf_assets.measuring.load_tests.served_model import Behaviour, RequestFailedError, ServedModel
+from perf_assets.measuring.load_tests.serving.served_model import Behaviour, RequestFailedError, ServedModel
 
 MODEL = "timed"
 INPUT, OUTPUT, WIDTH = "INPUT0", "OUTPUT0", 16
@@ -261,7 +261,7 @@ def tell_and_wait(ports: dict[str, int]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the server; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m perf_assets.measuring.load_tests.kserve_server")
+    parser = argparse.ArgumentParser(prog="python -m perf_assets.measuring.load_tests.serving.kserve_server")
     parser.add_argument("--grpc-port", type=int, default=0)
     parser.add_argument("--http-port", type=int, default=0)
     behaviour_arguments(parser)
