@@ -26,6 +26,7 @@ GRAPH = {
     "regressions": {"cleaned_runs", "cleaned_load_levels"},
     "report": {"source_files", "cleaned_runs", "cleaned_load_levels", "cleaned_telemetry"},
     "device_profiles": {"raw_device_logs", "pruned_models", "network_features"},
+    "load_studies": {"raw_device_logs"},
     "training_time_plot": {"source_files", "cleaned_runs", "cleaned_epochs"},
     "telemetry_plot": {"source_files", "cleaned_telemetry"},
     "load_curve_plot": {"source_files", "cleaned_runs", "cleaned_load_levels"},

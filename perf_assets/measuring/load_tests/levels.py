@@ -27,8 +27,9 @@ MOST_UNANSWERED = 0.05
 """Open loop: a larger share of the window's requests unanswered at its end means that the queue grew."""
 MOST_DELAYED = 0.10
 """Open loop: a larger share sent late means that the asked-for load was not there."""
-LATE_NS = 5_000_000
-"""Sent later than this, or a tenth of the median latency, counts as delayed."""
+LATE_NS = 10_000_000
+"""Sent later than this, or a quarter of the median latency, counts as delayed."""
+_FEWEST_LATE = 3
 FEWEST_REQUESTS = 20
 _PARTS = 5
 """Of a single repeat, for its spread."""
@@ -117,7 +118,7 @@ def _open_loop_numbers(load: Load, rate_per_s: float) -> dict[str, float]:
             "send_rate_per_s": len(sent) / load.window_s if load.window_s > 0 else 0.0,
         }
     latencies = sorted(each.ended_ns - each.sent_ns for each in sent)
-    tolerance_ns = max(LATE_NS, latencies[len(latencies) // 2] / 10)
+    tolerance_ns = max(LATE_NS, latencies[len(latencies) // 2] / 4)
     late = sum(each.sent_ns - each.due_ns > tolerance_ns for each in sent)
     asked = load.window_s * rate_per_s
     never_sent = max(0, round(asked) - len(sent))
@@ -215,17 +216,18 @@ def judge(summary: dict[str, Any], mode: str, level: float, tolerance: float) ->
         return Judged("failed", f"{failed} of {requests + failed} requests failed")
     if mode == REQUEST_RATE:
         unanswered, delayed = summary["unanswered_pct"] / 100, summary.get("delayed_pct", 0.0) / 100
-        # What is under way at the end of any healthy window does not count: Little's law, with room.
-        under_way = 2 * level * summary["p50_us"] / 1e6
+        # Some are under way at the end of any healthy window: Little's law with the quickest latency, with room for
+        # chance.
+        under_way = 3 * level * summary["min_us"] / 1e6 + 5
         per_window = requests / summary["repeats"]
         # Arrivals at random miss the rate by chance, 1 / sqrt(n) of it; no more than three times that is chance.
         if "delayed_pct" not in summary and summary["send_rate_per_s"] < level * (
             1 - max(0.1, 3 / requests**0.5)
         ):
             return Judged("overloaded", f"{summary['send_rate_per_s']:.4g} requests/s were sent")
-        if delayed > MOST_DELAYED:
+        if delayed > MOST_DELAYED and delayed * requests >= _FEWEST_LATE:
             return Judged("overloaded", f"{100 * delayed:.0f} % of the requests were sent late")
-        if unanswered > MOST_UNANSWERED and unanswered * per_window > min(under_way, 0.25 * per_window):
+        if unanswered > MOST_UNANSWERED and unanswered * per_window > under_way:
             return Judged(
                 "overloaded", f"{100 * unanswered:.0f} % of the requests were unanswered at the end"
             )

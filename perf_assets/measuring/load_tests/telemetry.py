@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perf_assets.measuring.devices.processes import TreeSampler
-from perf_assets.measuring.recording.devices import Device, energy_of, find_devices, polled
+from perf_assets.measuring.recording.devices import Device, energy_of, find_devices, mean_power_w, polled
 
 
 class Telemetry:
@@ -61,12 +61,11 @@ class Telemetry:
         length_s = sum(end_s - start_s for start_s, end_s in windows)
         if reason is None and self._idle is not None:
             for device in gpus:
-                idle = energy_of(device, *self._idle, None)["energy_j"]
+                device_idle_w = mean_power_w(device, *self._idle)
                 parts = [energy_of(device, *window, None)["energy_j"] for window in windows]
-                if idle is None or None in parts:
+                if device_idle_w is None or None in parts:
                     reason = f"{device.id} told no power"
                     break
-                device_idle_w = idle / (self._idle[1] - self._idle[0])
                 idle_w += device_idle_w
                 gross_j += sum(parts)
                 net_j += sum(parts) - device_idle_w * length_s

@@ -246,6 +246,21 @@ def _with_time(answer: bytes, asked_s: float) -> bytes:
     )
 
 
+def mean_power_w(device: Device, start_s: float, end_s: float) -> float | None:
+    """Mean power of a device in a window without load that work follows.
+
+    Between a poll in idle and one under load nobody knows when the load began, so the window ends a little sooner.
+    """
+    from perf_assets.measuring.devices.energy import COUNTER_UPDATE_S, counter_energy_j, trapezoid_energy_j
+
+    readings = device.monitor.readings if device.monitor is not None else []
+    end_s -= min(2 * COUNTER_UPDATE_S, (end_s - start_s) / 2)
+    joules = trapezoid_energy_j(readings, start_s, end_s)
+    if joules is None:
+        joules = counter_energy_j(readings, start_s, end_s, device.reader.counter_range_j)
+    return None if joules is None else joules / (end_s - start_s)
+
+
 def energy_of(device: Device, start_s: float, end_s: float, idle_start_s: float | None) -> dict[str, Any]:
     """Energy of a device between two moments of the monotonic clock, two ways, and the idle part of it.
 
@@ -261,10 +276,7 @@ def energy_of(device: Device, start_s: float, end_s: float, idle_start_s: float 
         counter_j = None  # a counter that stands still tells nothing
     idle_w = None
     if idle_start_s is not None and start_s > idle_start_s:
-        idle_j = trapezoid_energy_j(readings, idle_start_s, start_s)
-        if idle_j is None:
-            idle_j = counter_energy_j(readings, idle_start_s, start_s, device.reader.counter_range_j)
-        idle_w = None if idle_j is None else idle_j / (start_s - idle_start_s)
+        idle_w = mean_power_w(device, idle_start_s, start_s)
     energy_j = counter_j if counter_j is not None else trapezoid_j
     duration_s = end_s - start_s
     quality = []
