@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: demo test ui check fix docs gallery clean test-bare test-wheel test-node bench-predictors bench-materialize
+.PHONY: demo test ui check fix docs gallery clean test-bare test-wheel test-node test-pa test-triton bench-predictors bench-materialize bench-load
 .DEFAULT_GOAL := demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -75,8 +75,40 @@ test-node:
 	  && .venv-node/bin/python -m perf_assets.measuring.sweeps --sweep sweeps/demo.toml --stage sanity --out "$$out"
 	rm -rf .venv-node
 
+# The real perf_analyzer, 15 MB: the binary of an old tritonclient wheel and the two libraries that it needs.
+PA := .perf_analyzer
+$(PA)/perf_analyzer:
+	mkdir -p $(PA)/wheels $(PA)/libs
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps -d $(PA)/wheels tritonclient==2.48.0 nvidia-cuda-runtime-cu12==12.6.77
+	$(PYTHON) -m zipfile -e $(PA)/wheels/tritonclient-2.48.0-*.whl $(PA)/wheels/triton
+	$(PYTHON) -m zipfile -e $(PA)/wheels/nvidia_cuda_runtime_cu12-*.whl $(PA)/wheels/cuda
+	cp $$(find $(PA)/wheels/cuda -name libcudart.so.12) $(PA)/libs/
+	cd $(PA)/wheels && apt-get download -q libb64-0d && dpkg -x libb64-0d_*.deb b64
+	cp $$(find $(PA)/wheels/b64 -name 'libb64.so.0d') $(PA)/libs/
+	install -m 755 $$(find $(PA)/wheels/triton -name perf_analyzer) $@
+	rm -rf $(PA)/wheels
+
+test-pa: $(VENV)/ready $(PA)/perf_analyzer
+	LD_LIBRARY_PATH=$(CURDIR)/$(PA)/libs PERF_ANALYZER=$(CURDIR)/$(PA)/perf_analyzer \
+	  $(BIN)/python -m pytest -k perf_analyzer_and_our_own perf_assets_tests/measuring/load_tests
+
+bench-load: $(VENV)/ready $(PA)/perf_analyzer
+	LD_LIBRARY_PATH=$(CURDIR)/$(PA)/libs $(BIN)/python -m benchmarks.load_generator $(PA)/perf_analyzer
+
+# The real Triton 2.51 of the pytriton wheel, 370 MB, in an environment of its own: opt-in.
+TRITON := .triton
+$(TRITON)/ts/bin/tritonserver:
+	rm -rf $(TRITON) && $(PYTHON) -m venv $(TRITON)/venv
+	$(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-version-check nvidia-pytriton==0.7.0
+	cp -r $(TRITON)/venv/lib/python3*/site-packages/pytriton/tritonserver $(TRITON)/ts
+	cp $(TRITON)/ts/python_backend_stubs/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')/triton_python_backend_stub $(TRITON)/ts/backends/python/
+	chmod +x $(TRITON)/ts/bin/tritonserver $(TRITON)/ts/backends/python/*stub
+
+test-triton: $(VENV)/ready $(TRITON)/ts/bin/tritonserver
+	TRITON_FOLDER=$(CURDIR)/$(TRITON) $(BIN)/python -m pytest perf_assets_tests/measuring/load_tests/test_triton.py
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PA) $(TRITON)
 
 bench-materialize: $(VENV)/ready
 	$(BIN)/python -m benchmarks.materialize

@@ -43,6 +43,11 @@ perf-assets sql "SELECT model, batch_size, stage, device, host, status, round(la
     ORDER BY started_at DESC LIMIT 1"
 
 echo
+echo "== An instance study of a small server on this machine: throughput grows until as many requests are under way as"
+echo "   there are instances (half a minute)"
+perf-assets load-test --again studies/demo_load.toml
+
+echo
 echo "Tables: ${PERF_ASSETS_DATA:-data}/perf.duckdb    Figures: ${PERF_ASSETS_DATA:-data}/plots"
 perf-assets report >/dev/null
 echo "The UI: 'make ui', then http://localhost:3000. Your own logs: put them anywhere under ${PERF_ASSETS_DATA:-data}/drops."

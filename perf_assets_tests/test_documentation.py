@@ -50,7 +50,7 @@ def test_results_in_the_documents_are_what_comes_out(examples, page, statement):
 @pytest.mark.parametrize("page", [name for name, blocks in SHELL.items() if blocks])
 def test_commands_of_the_documents_run(page, tmp_path):
     """On a fresh copy of the project's top level; 'make' is left to CI, which runs what it makes."""
-    for name in ("dagster.yaml", "workspace.yaml", "sweeps", "docs"):
+    for name in ("dagster.yaml", "workspace.yaml", "sweeps", "studies", "docs"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     shutil.copytree(EXAMPLES, tmp_path / "data" / "drops" / "examples")

@@ -16,7 +16,17 @@ from perf_assets.workspace.paths import DATA_VARIABLE, DataPaths
 
 _OURS = Path(__file__).parent / "project"
 _CLONE = Path(__file__).parents[2]
-_FILES = ("dagster.yaml", "workspace.yaml", "sweeps/demo.toml", "sweeps/nightly.toml", "cluster.example.toml")
+_FILES = (
+    "dagster.yaml",
+    "workspace.yaml",
+    "sweeps/demo.toml",
+    "sweeps/nightly.toml",
+    "studies/demo_load.toml",
+    "studies/nightly.toml",
+    "studies/record.toml",
+    "studies/traccc.toml",
+    "cluster.example.toml",
+)
 _ACTIVATE = """\
 # source this: 'dagster asset materialize' then knows which definitions are meant, from whichever folder
 export DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME=perf_assets.definitions
@@ -26,7 +36,7 @@ export DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME=perf_assets.definitions
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
-    """Make FOLDER a project: a data folder, Dagster's settings, sweeps. What is there already stays."""
+    """Make FOLDER a project: a data folder, Dagster's settings, sweeps, studies. What is there already stays."""
     if (folder / "drops").is_dir():
         raise click.ClickException(f"{folder} is a data folder already: name the folder around it")
     (folder / "data" / "drops").mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import dagster as dg
 
-from perf_assets.defs.assets import causal, comparisons, ingestion, plots, predictors, profiles, reports
+from perf_assets.defs.assets import (
+    causal,
+    comparisons,
+    ingestion,
+    load_tests,
+    plots,
+    predictors,
+    profiles,
+    reports,
+)
 from perf_assets.defs.checks import table_checks
 from perf_assets.defs.device_runner import DeviceRunner
 from perf_assets.defs.jobs import (
     causal_job,
     full_sweep,
     ingest_job,
+    load_study,
     predictors_job,
     quick_sweep,
     regressions_job,
@@ -29,6 +39,7 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             ingestion.raw_device_logs,
             ingestion.tables,
             *profiles.profile_assets,
+            load_tests.load_studies,
             *predictors.predictor_assets,
             predictors.predictor_scores,
             predictors.predictions,
@@ -47,6 +58,8 @@ def build_defs(resources: dict[str, object] | None = None) -> dg.Definitions:
             sanity_sweep,
             quick_sweep,
             full_sweep,
+            load_study,
+            load_tests.record_commands,
         ],
         schedules=schedules,
         sensors=[drop_sensor, orphan_sensor, plot_sensor],

@@ -8,7 +8,11 @@ The payload's own log is the result, so no messages have to travel back through 
 output while it comes and reads nothing but exit codes.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import dagster as dg
 from pydantic import Field
@@ -26,14 +30,21 @@ from perf_assets.measuring.sweeps.campaign import (
 from perf_assets.measuring.sweeps.grid import Sweep
 from perf_assets.workspace.paths import DataPaths
 
+if TYPE_CHECKING:
+    from perf_assets.measuring.load_tests.campaign import LoadReport
+    from perf_assets.measuring.load_tests.study import Study
+
 EXECUTOR_TAG = "perf_assets/executor"
 DEVICE_TAG = "perf_assets/device"
 
 
-def place_of(context: dg.AssetExecutionContext, configured: Mapping[str, str | None]) -> Place:
+def place_of(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, configured: Mapping[str, str | None]
+) -> Place:
     """Executor and device: from the launch's config, else the run's tags, else the op's, else this machine's
     CPU."""
-    op_tags = context.op_execution_context.op.tags
+    is_asset = isinstance(context, dg.AssetExecutionContext)
+    op_tags = (context.op_execution_context if is_asset else context).op.tags
     run_tags = context.run.tags
 
     def nearest(tag: str, name: str, default: str) -> str:
@@ -83,33 +94,86 @@ class DeviceRunner(dg.ConfigurableResource):
             dagster.Failure: a job was refused or failed; never retried after an interrupt.
         """
 
-        def on_output(line: str) -> None:
-            print(line, flush=True)  # the step's stdout, which the UI shows live
-            context.log.info("%s", line)
-
-        def on_status(engine: str, job_id: str, status: Status) -> None:
-            on = f" on {status.host}" if status.host else ""
-            why = f" ({status.reason})" if status.reason else ""
-            context.log.info("%s job %s is %s%s%s", engine, job_id, status.state, on, why)
-
-        limits = Limits(self.points_per_job, self.run_timeout_s, self.queue_timeout_s, self.lost_retries)
-        try:
+        with _failing_clearly():
             return run_campaign(
                 paths,
                 sweep,
                 stage,
                 place,
                 again=again,
-                limits=limits,
+                limits=self._limits(),
                 owner=context.run.run_id,
-                on_output=on_output,
-                on_status=on_status,
+                on_output=_shows_output(context),
+                on_status=_shows_status(context),
             )
-        except (CampaignError, EngineError) as error:
-            raise dg.Failure(str(error)) from error
-        except dg.DagsterExecutionInterruptedError as error:
-            # The job was cancelled on the way here; a retry policy must not submit another.
-            raise dg.Failure("interrupted; its job was cancelled", allow_retries=False) from error
+
+    def run_study(
+        self,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        paths: DataPaths,
+        study: Study,
+        config: StudyPlace,
+    ) -> LoadReport:
+        """Run a load study, or the recordings that it declares, and take the logs in.
+
+        Raises:
+            dagster.Failure: the job was refused or failed; never retried after an interrupt.
+        """
+        from perf_assets.measuring.load_tests.campaign import run_at
+
+        with _failing_clearly():
+            return run_at(
+                paths,
+                study,
+                place_of(context, {"executor": config.executor, "device": config.device}),
+                again=config.again,
+                limits=self._limits(),
+                owner=context.run.run_id,
+                on_output=_shows_output(context),
+                on_status=_shows_status(context),
+            )
+
+    def _limits(self) -> Limits:
+        return Limits(self.points_per_job, self.run_timeout_s, self.queue_timeout_s, self.lost_retries)
+
+
+class StudyPlace(Protocol):
+    """What the launch of a study may say of where and how."""
+
+    executor: str | None
+    device: str | None
+    again: bool
+
+
+def _shows_output(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
+    def on_output(line: str) -> None:
+        print(line, flush=True)  # the step's stdout, which the UI shows live
+        context.log.info("%s", line)
+
+    return on_output
+
+
+def _shows_status(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+) -> Callable[[str, str, Status], None]:
+    def on_status(engine: str, job_id: str, status: Status) -> None:
+        on = f" on {status.host}" if status.host else ""
+        why = f" ({status.reason})" if status.reason else ""
+        context.log.info("%s job %s is %s%s%s", engine, job_id, status.state, on, why)
+
+    return on_status
+
+
+@contextlib.contextmanager
+def _failing_clearly() -> Generator[None]:
+    """What a job can end with, as Dagster's failure; never retried after an interrupt."""
+    try:
+        yield
+    except (CampaignError, EngineError) as error:
+        raise dg.Failure(str(error)) from error
+    except dg.DagsterExecutionInterruptedError as error:
+        # The job was cancelled on the way here; a retry policy must not submit another.
+        raise dg.Failure("interrupted; its job was cancelled", allow_retries=False) from error
 
 
 def end_orphans(engine: Engine, instance: dg.DagsterInstance) -> list[str]:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 NIGHTLY_SWEEP = "sweeps/nightly.toml"
+NIGHTLY_STUDY = "studies/nightly.toml"
 
 ingest_job = dg.define_asset_job(
     "ingest_drops",
@@ -51,3 +52,10 @@ def _sweep_job(stage: str, description: str):  # Dagster does not export the typ
 sanity_sweep = _sweep_job("sanity", "One small point of every combination of the nightly sweep.")
 quick_sweep = _sweep_job("quick", "Ten sizes of every combination of the nightly sweep.")
 full_sweep = _sweep_job("full", "A hundred sizes (or the sweep's budget) where the sanity point is ok.")
+
+load_study = dg.define_asset_job(
+    "load_study",
+    selection=dg.AssetSelection.assets("load_studies"),
+    config={"ops": {"load_studies": {"config": {"study": NIGHTLY_STUDY}}}},
+    description="The nightly load study of a server.",
+)

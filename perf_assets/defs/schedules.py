@@ -2,10 +2,12 @@
 
 import dagster as dg
 
+from perf_assets.defs.assets.load_tests import record_commands
 from perf_assets.defs.jobs import (
     causal_job,
     full_sweep,
     ingest_job,
+    load_study,
     predictors_job,
     quick_sweep,
     regressions_job,
@@ -59,6 +61,20 @@ schedules = [
         full_sweep,
         "0 4 * * 6",
         "Measures what sweeps/nightly.toml's budget allows, where the sanity point is ok.",
+        runs=False,
+    ),
+    _schedule(
+        "nightly_load_study",
+        load_study,
+        "30 3 * * *",
+        "Runs the load study of studies/nightly.toml.",
+        runs=False,
+    ),
+    _schedule(
+        "nightly_recordings",
+        record_commands,
+        "30 4 * * *",
+        "Records the commands of studies/record.toml.",
         runs=False,
     ),
 ]

@@ -68,11 +68,17 @@ def read_pending(
 def parsed_by(format_name: str | None, timezone: str) -> str:
     """Name what reads a format now; another than the stored one reads it again.
 
-    What no parser recognised depends on all of them.
+    What no parser recognised depends on all of them, and so does a drop that holds files of others.
     """
+    if format_name in registry.NESTING_FORMATS:
+        return f"{format_name}:{_all_formats()}|{timezone}"
     if format_name in registry.FORMATS:
         return f"{format_name}:{registry.version(format_name)}|{timezone}"
-    return f"{hashlib.sha256(registry.fingerprint().encode()).hexdigest()[:16]}|{timezone}"
+    return f"{_all_formats()}|{timezone}"
+
+
+def _all_formats() -> str:
+    return hashlib.sha256(registry.fingerprint().encode()).hexdigest()[:16]
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterable[list[Entry]]:

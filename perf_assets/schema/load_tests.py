@@ -64,8 +64,23 @@ CLEANED_LOAD_LEVELS = table(
     number("itl_p50_us", "us", "inter-token latency, median"),
     number("itl_p99_us", "us", "inter-token latency, 99th percentile"),
     number("tokens_per_s", "1/s", "output tokens per second"),
-    number("joules_per_request", "J", "energy of one request, from telemetry around the level"),
-    number("joules_per_token", "J", "energy of one output token, from telemetry around the level"),
+    number(
+        "joules_per_request",
+        "J",
+        "energy of one request, from telemetry around the level, less idle_power_w for its time",
+    ),
+    number("joules_per_token", "J", "the same of one output token"),
+    number("gross_joules_per_request", "J", "energy of one request, with what the device draws without load"),
+    number("mean_power_w", "W", "mean power of the devices at this level"),
+    number("idle_power_w", "W", "mean power of the devices while the server waited"),
+    count("repeats", "how often the level was measured"),
+    count("failed_requests", "requests answered with an error, or not in time"),
+    number("unanswered_pct", "%", "open loop: requests not answered when the window ended"),
+    number(
+        "throughput_lower_per_s", "1/s", "lower end of the 95 % interval of the throughput over the repeats"
+    ),
+    number("throughput_upper_per_s", "1/s", "upper end of it"),
+    number("in_flight", "", "requests under way by Little's law: request rate x mean latency"),
     text("verdict", "stable, unstable, overloaded, failed or too_short, as judged for this level"),
     Column("stable", FLAG, "", "the tool reached a stable measurement"),
     Column("quality", FLAGS, "", "flags such as components_do_not_add_up; empty where nothing is wrong"),
@@ -84,6 +99,31 @@ CLEANED_LOAD_GPUS = table(
     number("memory_used_bytes", "B", "largest memory in use"),
     number("memory_total_bytes", "B", "memory in all"),
     key=("run_id", "level", "gpu_uuid"),
+)
+
+LOAD_KNEES = table(
+    "load_knees",
+    "What a search found of one configuration of a server: the highest load that meets an objective, or the knee of "
+    "its throughput curve.",
+    RUN_ID,
+    FILE_ID,
+    text("study", "name of the study"),
+    text("model", "served model"),
+    count("instances", "instances of the model on the server"),
+    text("objective", "p99<50ms and the like; throughput for the knee of the curve"),
+    text("mode", "concurrency (closed loop) or request_rate (open loop): what level counts"),
+    number(
+        "level", "", "the answer: requests in flight, or requests per second; NULL where no load meets it"
+    ),
+    number("lower", "", "a level below it that meets the objective (of the knee: that has less throughput)"),
+    number("upper", "", "a level above it that misses the objective; NULL where none was found"),
+    number("throughput_per_s", "1/s", "throughput at the measured level nearest to the answer"),
+    number("p99_us", "us", "99th percentile of the latency there"),
+    number("joules_per_request", "J", "energy of one request there, idle subtracted"),
+    count("requests_used", "requests that the search sent"),
+    text("method", "how it was found"),
+    text("answer", "the answer in one line"),
+    key=("run_id", "objective", "mode"),
 )
 
 LOAD_LEVEL_SOURCES = table(

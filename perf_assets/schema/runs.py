@@ -22,7 +22,7 @@ CLEANED_RUNS = table(
     FILE_ID,
     count("run_index", "position of the run in its file, from 0"),
     text("tool", "what wrote it: unet, pruning_profiler, perf4sight, ai3, perf_analyzer, traccc, ..."),
-    text("workload", "training, inference, load_test or reconstruction"),
+    text("workload", "training, inference, load_test, reconstruction or command (a recording)"),
     text("name", "the run's own name"),
     text("status", "ok, oom, failed, incomplete, superseded, missing or unknown"),
     text("model", "network or served model"),

@@ -24,7 +24,12 @@ from perf_assets.schema.columns import (
     Table,
 )
 from perf_assets.schema.files import REJECTED_LINES, SOURCE_FILES
-from perf_assets.schema.load_tests import CLEANED_LOAD_GPUS, CLEANED_LOAD_LEVELS, LOAD_LEVEL_SOURCES
+from perf_assets.schema.load_tests import (
+    CLEANED_LOAD_GPUS,
+    CLEANED_LOAD_LEVELS,
+    LOAD_KNEES,
+    LOAD_LEVEL_SOURCES,
+)
 from perf_assets.schema.networks import CLEANED_LAYER_TABLES, NETWORK_FEATURES, PRUNED_MODELS
 from perf_assets.schema.predictions import PREDICTIONS, PREDICTOR_SCORES
 from perf_assets.schema.regressions import REGRESSIONS
@@ -54,6 +59,7 @@ TABLES: dict[str, Table] = {
         CLEANED_LAYERS,
         CLEANED_LOAD_LEVELS,
         CLEANED_LOAD_GPUS,
+        LOAD_KNEES,
         CLEANED_STAGES,
         CLEANED_COUNTERS,
         CLEANED_SAMPLES,

@@ -52,7 +52,7 @@ RUN_TELEMETRY = table(
     number("mean_utilization_pct", "%", "mean utilization of the device over that time"),
     text(
         "matched_by",
-        "host: both name it; device: the same product at the same time; inferred: a proposal, for the run's log "
+        "recording: the polls name the run; host: both name it; device: the same product at the same time; inferred: a proposal, for the run's log "
         "does not say when it was",
     ),
     number("share", "", "0-1: the run's part of that time where it shared the device with others; 1 alone"),

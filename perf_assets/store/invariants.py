@@ -131,6 +131,31 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
+        "littles_law_of_own_load",
+        "cleaned_load_levels",
+        "In every closed-loop level of an own load study, requests in flight = request rate x mean latency "
+        "(Little's law), within 5 %.",
+        """
+        SELECT run_id, r.name, l.level, l.throughput_per_s / coalesce(l.batch_size, 1) * l.avg_us / 1e6 AS in_flight
+        FROM cleaned_load_levels AS l JOIN cleaned_runs AS r USING (run_id)
+        WHERE r.tool = 'perf_assets' AND l.mode = 'concurrency' AND l.verdict <> 'failed'
+          AND abs(in_flight - l.level) > 0.05 * l.level
+        """,
+    ),
+    Check(
+        "overload_is_told",
+        "cleaned_load_levels",
+        "No open-loop level of an own load study that sent more than a tenth of its requests late, or left more than a "
+        "quarter unanswered, passes as healthy.",
+        """
+        SELECT run_id, level, delayed_pct, unanswered_pct, verdict
+        FROM cleaned_load_levels JOIN cleaned_runs USING (run_id)
+        WHERE tool = 'perf_assets' AND mode = 'request_rate' AND requests >= 30
+          AND (delayed_pct > 10 OR unanswered_pct > 25)
+          AND verdict NOT IN ('overloaded', 'failed')
+        """,
+    ),
+    Check(
         "sources_agree",
         "load_level_sources",
         "CSV, text report and export of one load test say the same: throughput to six digits (two decimals "

@@ -13,6 +13,7 @@ DATA_VARIABLE = "PERF_ASSETS_DATA"
 DROPS_VARIABLE = "PERF_ASSETS_DROPS"
 WORK_VARIABLE = "PERF_ASSETS_WORK"
 SWEEPS_VARIABLE = "PERF_ASSETS_SWEEPS"
+STUDIES_VARIABLE = "PERF_ASSETS_STUDIES"
 
 
 class NoDataFolderError(PerfAssetsError):
@@ -158,10 +159,24 @@ def launchable_sweep(name: str) -> Path:
     Raises:
         ValueError: it lies elsewhere.
     """
-    folder = Path(os.environ.get(SWEEPS_VARIABLE, "sweeps")).resolve()
+    return _launchable("sweep", name, SWEEPS_VARIABLE, "sweeps")
+
+
+def launchable_study(name: str) -> Path:
+    """The file of a load study that may be launched: one in ``PERF_ASSETS_STUDIES``, by default the folder
+    ``studies``. Its commands are run, so a launch cannot name any other.
+
+    Raises:
+        ValueError: it lies elsewhere.
+    """
+    return _launchable("study", name, STUDIES_VARIABLE, "studies")
+
+
+def _launchable(kind: str, name: str, variable: str, default: str) -> Path:
+    folder = Path(os.environ.get(variable, default)).resolve()
     path = Path(name).resolve()
     if not path.is_relative_to(folder):
         raise ValueError(
-            f"sweep {name} is not in {folder}: put it there, or name its folder with {SWEEPS_VARIABLE}"
+            f"{kind} {name} is not in {folder}: put it there, or name its folder with {variable}"
         )
     return path

@@ -26,6 +26,7 @@ GRAPH = {
     "regressions": {"cleaned_runs", "cleaned_load_levels"},
     "report": {"source_files", "cleaned_runs", "cleaned_load_levels", "cleaned_telemetry"},
     "device_profiles": {"raw_device_logs", "pruned_models", "network_features"},
+    "load_studies": {"raw_device_logs"},
     "training_time_plot": {"source_files", "cleaned_runs", "cleaned_epochs"},
     "telemetry_plot": {"source_files", "cleaned_telemetry"},
     "load_curve_plot": {"source_files", "cleaned_runs", "cleaned_load_levels"},
@@ -101,6 +102,8 @@ def test_what_runs_by_itself():
         "nightly_regressions": "RUNNING",
         "nightly_quick_sweep": "STOPPED",
         "weekly_full_sweep": "STOPPED",
+        "nightly_load_study": "STOPPED",
+        "nightly_recordings": "STOPPED",
     }
     stages = {"sanity_sweep": "sanity", "quick_sweep": "quick", "full_sweep": "full"}
     for name, stage in stages.items():

@@ -50,9 +50,14 @@ FORMATS = {
     "vllm_bench_text": "load_tests",
     "aiperf_json": "load_tests",
     "mlperf_loadgen": "load_tests",
+    "perf_assets_recording": "recordings",
+    "perf_assets_load_study": "load_tests",
     "run_annotations": "curation",
 }
 """Module of each format, and its domain: the folder under ``formats`` it lies in."""
+
+NESTING_FORMATS = ("perf_assets_recording",)
+"""Formats that hand files of a drop to other formats: read again when any of these changes."""
 
 LINKED_FORMATS = (
     "perf_analyzer_csv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -44,15 +45,13 @@ def count(work: Callable[[], object], *, use_perf: bool = True) -> tuple[list[di
     Returns:
         Fields of the log's ``counter`` lines, and why there are none of perf (None where there are).
     """
-    session, reason = _start_perf() if use_perf else (None, "not asked for")
+    perf = PerfStat.attach(os.getpid(), settle_s=0.2) if use_perf else PerfStat(None, None, "not asked for")
     before = resource.getrusage(resource.RUSAGE_SELF)
     try:
         work()
     finally:
         after = resource.getrusage(resource.RUSAGE_SELF)
-        rows = []
-        if session:
-            rows, reason = _stop_perf(*session)
+        rows = perf.stop()
     for counter, (field, unit) in _USAGE.items():
         value = float(getattr(after, field) - getattr(before, field))
         rows.append(
@@ -65,7 +64,7 @@ def count(work: Callable[[], object], *, use_perf: bool = True) -> tuple[list[di
                 "running_pct": 100.0,
             }
         )
-    return rows, reason
+    return rows, perf.reason
 
 
 def parse_perf(text: str) -> list[dict[str, Any]]:
@@ -102,30 +101,57 @@ def parse_perf(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _start_perf() -> tuple[tuple[subprocess.Popen, str] | None, str | None]:
-    if not shutil.which("perf"):
-        return None, "perf is not installed"
-    handle, path = tempfile.mkstemp(suffix=".perf")
-    os.close(handle)
-    command = ["perf", "stat", "-j", "-o", path, "-e", ",".join(HARDWARE_EVENTS + SOFTWARE_EVENTS)]
-    process = subprocess.Popen(
-        [*command, "-p", str(os.getpid())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    time.sleep(0.2)  # it tells nobody when it has attached
-    if process.poll() is not None:
-        os.unlink(path)
-        return None, "perf may not look at this process: lower kernel.perf_event_paranoid"
-    return (process, path), None
+class PerfStat:
+    """``perf stat`` on a process and all that it starts, until :meth:`stop`. ``pid`` is perf's own, ``reason``
+    why it counts nothing; one of both is None."""
 
+    def __init__(self, process: subprocess.Popen | None, path: str | None, reason: str | None) -> None:
+        self._process = process
+        self._path = path
+        self.reason = reason
 
-def _stop_perf(process: subprocess.Popen, path: str) -> tuple[list[dict[str, Any]], str | None]:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    with open(path) as file:
-        rows = parse_perf(file.read())
-    os.unlink(path)
-    return rows, None if rows else "perf wrote no counters"
+    @property
+    def pid(self) -> int | None:
+        """The process that counts."""
+        return self._process.pid if self._process is not None else None
+
+    @classmethod
+    def attach(cls, pid: int, settle_s: float = 0.0) -> PerfStat:
+        """Begin to count; it tells nobody when it has attached, so ``settle_s`` is waited."""
+        if not shutil.which("perf"):
+            return cls(None, None, "perf is not installed")
+        handle, path = tempfile.mkstemp(suffix=".perf")
+        os.close(handle)
+        command = ["perf", "stat", "-j", "-o", path, "-e", ",".join(HARDWARE_EVENTS + SOFTWARE_EVENTS)]
+        process = subprocess.Popen(
+            [*command, "-p", str(pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not meant for it
+        )
+        counting = cls(process, path, None)
+        if settle_s:
+            time.sleep(settle_s)
+            if process.poll() is not None:
+                counting.stop()
+        return counting
+
+    def stop(self) -> list[dict[str, Any]]:
+        """End it; returns fields of ``counter`` lines."""
+        if self._process is None or self._path is None:
+            return []
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        with open(self._path) as file:
+            rows = parse_perf(file.read())
+        os.unlink(self._path)
+        if not rows:
+            self.reason = "perf may not look at this process: lower kernel.perf_event_paranoid"
+        self._process = self._path = None
+        return rows

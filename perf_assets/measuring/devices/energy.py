@@ -7,9 +7,11 @@ energy within the window and loses none of it. What cannot be read is None with 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -39,7 +41,7 @@ def open_reader(device: str, uuid: str | None) -> PowerReader:
     return NvmlReader(uuid or "") if device.startswith("cuda") else RaplReader()
 
 
-def trapezoid_energy_j(readings: Sequence[PowerReading], start_s: float, end_s: float) -> float | None:
+def trapezoid_energy_j(readings: Iterable[PowerReading], start_s: float, end_s: float) -> float | None:
     """Energy of a window by the trapezoid over polled power, in joules.
 
     Readings are ordered by time; of several with the same stamp the last counts. Repeated values are kept: a
@@ -60,7 +62,7 @@ def trapezoid_energy_j(readings: Sequence[PowerReading], start_s: float, end_s: 
 
 
 def counter_energy_j(
-    readings: Sequence[PowerReading], start_s: float, end_s: float, counter_range_j: float | None = None
+    readings: Iterable[PowerReading], start_s: float, end_s: float, counter_range_j: float | None = None
 ) -> float | None:
     """Energy of a window by the device's counter, in joules, interpolated at the ends of the window.
 
@@ -89,7 +91,7 @@ def counter_energy_j(
 
 
 def account(
-    readings: Sequence[PowerReading],
+    readings: Iterable[PowerReading],
     idle: tuple[float, float],
     work: tuple[float, float],
     end_s: float,
@@ -160,6 +162,28 @@ def account(
     }
 
 
+class Readings:
+    """Readings of power and counter in the order in which they came, in 24 bytes each: a day of them fits."""
+
+    def __init__(self) -> None:
+        self._times_s, self._power_w, self._counter_j = array("d"), array("d"), array("d")
+
+    def append(self, reading: PowerReading) -> None:
+        """Keep the power and the counter of a reading."""
+        self._times_s.append(reading.at_s)
+        self._power_w.append(math.nan if reading.power_w is None else reading.power_w)
+        self._counter_j.append(math.nan if reading.counter_j is None else reading.counter_j)
+
+    def __len__(self) -> int:
+        return len(self._times_s)
+
+    def __iter__(self) -> Iterator[PowerReading]:
+        for at_s, power_w, counter_j in zip(self._times_s, self._power_w, self._counter_j, strict=False):
+            yield PowerReading(
+                at_s, None if math.isnan(power_w) else power_w, None if math.isnan(counter_j) else counter_j
+            )
+
+
 class PowerMonitor:
     """Polls a reader in a thread of its own; use as a context manager.
 
@@ -177,7 +201,7 @@ class PowerMonitor:
         poll_s: float = POLL_S,
     ) -> None:
         self.reader = reader
-        self.readings: list[PowerReading] = []
+        self.readings = Readings()
         self._now_s = now_s
         self._on_reading = on_reading
         self._poll_s = poll_s

@@ -62,9 +62,6 @@ def environment() -> dict[str, Any]:
     changed)."""
     import torch
 
-    versions = {
-        name: _version(name) for name in ("torch", "torchvision", "torch-pruning", "numpy", "nvidia-ml-py")
-    }
     return {
         "python": platform.python_version(),
         "perf_assets": _version("perf-assets"),
@@ -78,7 +75,12 @@ def environment() -> dict[str, Any]:
             for name, value in sorted(os.environ.items())
             if name.startswith(("OMP_", "MKL_", "ONEDNN_", "CUDA_", "CUDNN_", "PYTORCH_", "SLURM_JOB"))
         },
-    } | {name.replace("-", "_"): version for name, version in versions.items()}
+    } | versions("torch", "torchvision", "torch-pruning", "numpy", "nvidia-ml-py")
+
+
+def versions(*packages: str) -> dict[str, str | None]:
+    """Installed versions, by the packages' names with underscores; None where one is not installed."""
+    return {name.replace("-", "_"): _version(name) for name in packages}
 
 
 def rss_mib() -> float | None:

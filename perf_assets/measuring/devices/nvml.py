@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +25,7 @@ class NvmlReader:
     counter_range_j = None
 
     def __init__(self, uuid: str, nvml: Any = None) -> None:
-        if nvml is None:
-            try:
-                import pynvml as nvml
-            except ImportError:
-                raise PowerUnavailableError("NVML is not installed: install nvidia-ml-py") from None
-        self._nvml = nvml
+        self._nvml = nvml = nvml or _library()
         try:
             nvml.nvmlInit()
             name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
@@ -57,6 +53,29 @@ class NvmlReader:
             throttle_reasons=tuple(name for name, bit in THROTTLE_BITS.items() if mask & bit),
         )
 
+    def load(self) -> dict[str, float]:
+        """Utilization, memory and memory clock now, by the columns of ``cleaned_telemetry``; what this GPU does
+        not tell is left out."""
+        nvml, device = self._nvml, self._device
+        rates = self._try(lambda: nvml.nvmlDeviceGetUtilizationRates(device))
+        memory = self._try(lambda: nvml.nvmlDeviceGetMemoryInfo(device))
+        clock = self._try(lambda: float(nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_MEM)))
+        values = {"memory_clock_mhz": clock}
+        if rates is not None:
+            values |= {"utilization_pct": float(rates.gpu), "memory_utilization_pct": float(rates.memory)}
+        if memory is not None:
+            values |= {"memory_used_mib": memory.used / 2**20, "memory_total_mib": memory.total / 2**20}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def facts(self) -> dict[str, Any]:
+        """What does not change: name, power limit, driver."""
+        limit_mw = self._try(lambda: self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._device))
+        return {
+            "name": _text(self._try(lambda: self._nvml.nvmlDeviceGetName(self._device))),
+            "power_limit_w": None if limit_mw is None else limit_mw / 1e3,
+            "driver_version": self.driver_version(),
+        }
+
     def other_processes(self, own_pid: int) -> int | None:
         """Number of other processes that compute on this GPU."""
         running = self._try(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._device))
@@ -64,14 +83,51 @@ class NvmlReader:
 
     def driver_version(self) -> str | None:
         """Version of the GPU driver."""
-        version = self._try(self._nvml.nvmlSystemGetDriverVersion)
-        return version.decode() if isinstance(version, bytes) else version
+        return _text(self._try(lambda: self._nvml.nvmlSystemGetDriverVersion()))
 
     def _try(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except self._nvml.NVMLError:
+        except (self._nvml.NVMLError, AttributeError):  # AttributeError: an older binding has no such call
             return None
+
+
+def gpu_uuids(nvml: Any = None) -> list[str]:
+    """The GPUs that a program started here would see, in NVML's order.
+
+    ``CUDA_VISIBLE_DEVICES`` chooses by UUID or by index; indices are taken in the order of the bus.
+
+    Raises:
+        PowerUnavailableError: no library or no driver.
+    """
+    nvml = nvml or _library()
+    try:
+        nvml.nvmlInit()
+        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        found = [_text(nvml.nvmlDeviceGetUUID(handle)) or "" for handle in handles]
+    except nvml.NVMLError as error:
+        raise PowerUnavailableError(f"NVML: {error}") from None
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return found
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    return [
+        uuid
+        for index, uuid in enumerate(found)
+        if any(name == str(index) or (name.startswith("GPU-") and uuid.startswith(name)) for name in names)
+    ]
+
+
+def _library() -> Any:
+    try:
+        import pynvml
+    except ImportError:
+        raise PowerUnavailableError("NVML is not installed: install nvidia-ml-py") from None
+    return pynvml
+
+
+def _text(value: Any) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 THROTTLE_BITS = {

@@ -77,14 +77,18 @@ class LogWriter:
     Args:
         path: the log; it must not exist.
         header: fields of the header line.
+        format_name: what kind of log it is.
+        version: of that kind.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, header: dict[str, Any], format_name: str = FORMAT, version: int = VERSION
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._started_s = time.monotonic()
-        self.write("header", format=FORMAT, version=VERSION, **header)
+        self.write("header", format=format_name, version=version, **header)
 
     def __enter__(self) -> Self:
         return self
@@ -96,10 +100,10 @@ class LogWriter:
         """Append one line; numbers that are not finite become null."""
         row = {"line": line, "at_s": round(time.monotonic() - self._started_s, 6), **fields}
         # One system call per line: a kill between two calls cannot leave half a line behind.
-        os.write(self._file, (json.dumps(_finite(row), allow_nan=False) + "\n").encode())
+        os.write(self._file, encoded_line(row))
 
 
-def read_log(path: str | Path) -> dict[str, Any]:
+def read_log(path: str | Path, format_name: str = FORMAT) -> dict[str, Any]:
     """Read a log back, whole or cut off.
 
     Returns:
@@ -118,11 +122,16 @@ def read_log(path: str | Path) -> dict[str, Any]:
         except (ValueError, TypeError, KeyError):
             rejected.append((number, text))
     header = lines.get("header", [{}])[0]
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a {FORMAT} log: its first line must be the header")
+    if header.get("format") != format_name:
+        raise ValueError(f"{path}: not a {format_name} log: its first line must be the header")
     result = lines.get("result", [None])[-1]
     status = result["status"] if result else "incomplete"
     return {"status": status, "header": header, "result": result, "lines": lines, "rejected": rejected}
+
+
+def encoded_line(row: dict[str, Any]) -> bytes:
+    """A line of a log with its end; numbers that are not finite become null."""
+    return (json.dumps(_finite(row), allow_nan=False) + "\n").encode()
 
 
 def _finite(value: Any) -> Any:

@@ -148,7 +148,7 @@ def run_campaign(
                 run_timeout_s=limits.run_timeout_s,
                 queue_timeout_s=limits.queue_timeout_s,
             )
-            points_left = _run(engine, job, report.jobs, limits.lost_retries, on_output, on_status)
+            points_left = run_to_end(engine, job, report.jobs, limits.lost_retries, on_output, on_status)
             # What it measured is in its logs; nothing is left to attach to.
             (folder / JOB_FILE).unlink(missing_ok=True)
             if not points_left or again:
@@ -226,7 +226,7 @@ def _command(
     ]
 
 
-def _run(
+def run_to_end(
     engine: Engine,
     job: Job,
     jobs: list[str],

@@ -6,10 +6,8 @@ sizes under a budget in ``adaptive``.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from perf_assets.measuring.devices.processes import die_with_parent
 from perf_assets.measuring.profiling.spec import ProfileSpec
 from perf_assets.measuring.recording.log import read_log
 from perf_assets.measuring.sweeps.adaptive import AdaptiveChooser
@@ -156,7 +155,7 @@ def run_point(spec: ProfileSpec, out: str | Path, limit_s: float = 900.0) -> str
             text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             # A killed sweep must not leave a process behind that keeps the device.
-            preexec_fn=_die_with_parent,  # noqa: PLW1509
+            preexec_fn=die_with_parent,  # noqa: PLW1509
         )
         try:
             output, errors = child.communicate(timeout=limit_s)
@@ -184,7 +183,3 @@ def write_progress(path: str | Path, sweep: Sweep, sweep_stage: str) -> Callable
         os.replace(part, path)
 
     return write
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; Linux only, like the device lock

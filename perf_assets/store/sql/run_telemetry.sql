@@ -1,12 +1,13 @@
 -- Poll logs joined to the runs that they watched: filled anew at every publish. A session of a device belongs to a
--- run where both name the same host, or the same device and no other host, and they overlap in time. The table
+-- run where both name the same host, or the same device and no other host, and they overlap in time. Polls that name
+-- their run (a recording's own) belong to that run alone. The table
 -- telemetry_devices (device_name, device) is there when this runs: what polls call devices, by normalised names.
 
 DELETE FROM run_telemetry;
 
 CREATE OR REPLACE TEMP TABLE watched AS
 SELECT t.file_id, t.device_id, t.session, any_value(d.device) AS device, any_value(t.host) AS host,
-       min(epoch(t.polled_at)) AS start_s, max(epoch(t.polled_at)) AS end_s,
+       any_value(t.run_id) AS own_run_id, min(epoch(t.polled_at)) AS start_s, max(epoch(t.polled_at)) AS end_s,
        any_value(regexp_replace(f.path, '/?[^/]*$', '')) AS folder
 FROM cleaned_telemetry AS t
 JOIN (SELECT file_id, min(path) AS path FROM source_files WHERE status = 'ingested' GROUP BY file_id) AS f
@@ -27,16 +28,23 @@ WHERE r.duration_s > 0 AND r.parent_run_id IS NULL AND r.status NOT IN ('missing
 -- Who may belong with whom. A run without a start time comes with the sessions of its own folder only.
 CREATE OR REPLACE TEMP TABLE candidates AS
 SELECT r.run_id, r.start_s, r.duration_s, r.devices, w.file_id, w.device_id, w.session,
-       CASE WHEN r.start_s IS NULL THEN 'inferred'
+       CASE WHEN w.own_run_id = r.run_id THEN 'recording'
+            WHEN r.start_s IS NULL THEN 'inferred'
             WHEN lower(r.host) = lower(w.host) THEN 'host'
             ELSE 'device'
        END AS matched_by
 FROM timed_runs AS r
 JOIN watched AS w
   ON (r.start_s IS NOT NULL AND r.start_s < w.end_s AND r.start_s + r.duration_s > w.start_s
-      AND (lower(r.host) = lower(w.host) OR r.device = w.device))
+      AND (lower(r.host) = lower(w.host) OR r.device = w.device OR r.run_id = w.own_run_id))
   OR (r.start_s IS NULL AND r.folder = w.folder AND r.duration_s <= w.end_s - w.start_s + 60)
-WHERE coalesce(lower(r.host) = lower(w.host), true) AND coalesce(r.device = w.device, true);
+WHERE CASE WHEN w.own_run_id IS NOT NULL THEN w.own_run_id = r.run_id
+           ELSE coalesce(lower(r.host) = lower(w.host), true) AND coalesce(r.device = w.device, true)
+      END;
+
+-- A recording's own polls are its polls.
+DELETE FROM candidates
+WHERE matched_by <> 'recording' AND run_id IN (SELECT run_id FROM candidates WHERE matched_by = 'recording');
 
 -- A log of the host itself is better than one of such a device somewhere.
 DELETE FROM candidates
@@ -83,7 +91,7 @@ SELECT c.run_id, c.file_id, c.device_id, c.session, c.matched_by, b.start_s AS b
        b.start_s - c.start_s AS offset_s, b.step_s
 FROM candidates AS c JOIN stretches AS b USING (file_id, device_id, session)
 WHERE abs(b.end_s - b.start_s - c.duration_s) <= greatest(2 * b.step_s, 0.02 * c.duration_s)
-  AND coalesce(abs(b.start_s - c.start_s) <= 120, true)
+  AND coalesce(abs(b.start_s - c.start_s) <= 120, true) AND c.matched_by <> 'recording'
 QUALIFY count(*) OVER (PARTITION BY c.run_id, c.file_id, c.device_id, c.session) = 1
     -- Nor may another run want the same stretch.
     AND count(*) OVER (PARTITION BY c.file_id, c.device_id, c.session, b.start_s) = 1;
@@ -116,7 +124,7 @@ WITH loads AS (
 )
 SELECT p.*, l.polled_devices, count(DISTINCT p.file_id) OVER (PARTITION BY p.run_id) AS logs
 FROM placed AS p JOIN loads AS l USING (run_id, file_id, device_id)
-WHERE l.place <= p.devices;
+WHERE l.place <= p.devices OR p.matched_by = 'recording';
 
 -- Time is cut where runs begin and end: of each piece, all runs that were there get an equal share.
 CREATE OR REPLACE TEMP TABLE pieces AS
@@ -166,6 +174,21 @@ SELECT u.run_id, u.file_id AS telemetry_file_id, u.device_id, u.session, sum(s.t
            THEN concat('shared with up to ', max(s.runs) - 1, ' other runs at once') END), '') AS remark
 FROM used AS u JOIN sums AS s USING (run_id, file_id, device_id, session)
 GROUP BY u.run_id, u.file_id, u.device_id, u.session;
+
+-- A recording whose own log has no energy (it was cut off, or a vendor's tool polled) takes it from its polls: those of
+-- accelerators where there are any.
+UPDATE cleaned_runs AS r
+SET energy_j = p.energy_j, mean_power_w = p.energy_j / p.overlap_s, energy_basis = 'run'
+FROM (
+    SELECT run_id, sum(energy_j) AS energy_j, max(overlap_s) AS overlap_s
+    FROM (
+        SELECT *, bool_or(device_id <> 'cpu') OVER (PARTITION BY run_id) AS has_accelerator
+        FROM run_telemetry WHERE matched_by = 'recording'
+    )
+    WHERE device_id <> 'cpu' OR NOT has_accelerator
+    GROUP BY run_id
+) AS p
+WHERE r.run_id = p.run_id AND r.energy_j IS NULL AND p.energy_j IS NOT NULL AND p.overlap_s > 0;
 
 DROP TABLE watched;
 

@@ -33,6 +33,7 @@ EXPECTED_EXAMPLES = (
     ("stdout.txt", "perf_analyzer_report"),
     ("served_model.md", "perf_analyzer_report"),
     ("export.json", "perf_analyzer_export"),
+    ("load_tests/own/", "perf_assets_load_study"),
     ("load_tests/", "perf_analyzer_csv"),
     ("_overall.csv", "ai3_overall"),
     ("profiles/layer_tables/", "layer_table"),
@@ -56,6 +57,7 @@ EXPECTED_EXAMPLES = (
     ("dmon.log", "nvidia_smi_dmon"),
     ("pmon.log", "nvidia_smi_pmon"),
     ("telemetry/tegrastats", "tegrastats"),
+    ("recordings/", "perf_assets_recording"),
 )
 
 FOREIGN_FILES = 200

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
+from perf_assets.intake.parsing.own_log import (
+    facts,
+    moment,
+    moment_after,
+    number,
+    object_in,
+    text,
+    whole_number,
+)
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
@@ -110,13 +118,13 @@ def _read_line(line: Line, runs: list[_Run]) -> None:
 
 def _check(kind: str, row: dict[str, Any]) -> None:
     """Are the values that become columns of the right kind?"""
-    _number(row, "at_s")
+    number(row, "at_s")
     if kind == "header":
-        _started_at(row)
+        moment(row, "started_at")
         for name in ("spec", "host", "device", "environment"):
-            _object(row, name)
+            object_in(row, name)
         for name in ("batch_size", "input_size"):
-            _count(row["spec"], name)
+            whole_number(row["spec"], name)
         for name in (
             "network",
             "stage",
@@ -126,35 +134,35 @@ def _check(kind: str, row: dict[str, Any]) -> None:
             "device",
             "device_label",
         ):
-            _text(row["spec"], name)
+            text(row["spec"], name)
         for name in ("git_revision", "torch", "cuda"):
-            _text(row["environment"], name)
-        _number(row["spec"], "pruning_ratio")
-        _text(row["host"], "hostname")
-        _text(row["device"], "name")
-        _text(row["device"], "driver_version")
+            text(row["environment"], name)
+        number(row["spec"], "pruning_ratio")
+        text(row["host"], "hostname")
+        text(row["device"], "name")
+        text(row["device"], "driver_version")
     elif kind == "layer":
         for name in _LAYER_TEXTS:
-            _text(row, name)
+            text(row, name)
         for name in _LAYER_COUNTS:
-            _count(row, name)
+            whole_number(row, name)
         for name in _LAYER_NUMBERS:
-            _number(row, name)
+            number(row, name)
     elif kind == "counter":
         for name in ("source", "scope", "counter", "unit"):
-            _text(row, name)
+            text(row, name)
         for name in ("value", "running_pct"):
-            _number(row, name)
+            number(row, name)
     elif kind in ("phase", "latency"):
-        _text(row, "phase")
-        _number(row, "latency_ms")
+        text(row, "phase")
+        number(row, "latency_ms")
     elif kind == "model":
-        _count(row, "input_size")
+        whole_number(row, "input_size")
     elif kind == "result":
         for name in ("status", "verdict", "reason"):
-            _text(row, name)
+            text(row, name)
         for name in _RESULT_NUMBERS:
-            _number(row, name)
+            number(row, name)
 
 
 _RESULT_NUMBERS = {
@@ -172,64 +180,12 @@ _RESULT_NUMBERS = {
 """Numbers of the result line that have a column of their own in ``cleaned_runs``."""
 
 
-def _number(row: dict[str, Any], name: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} is {str(value)[:40]!r}, not a number")  # noqa: TRY004
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is too large a number") from None
-
-
-def _count(row: dict[str, Any], name: str) -> int | None:
-    value = row.get(name)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63):
-        return value
-    raise ValueError(f"{name} is {str(value)[:40]!r}, not a whole number")
-
-
-def _text(row: dict[str, Any], name: str) -> str | None:
-    value = row.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    raise ValueError(f"{name} is {str(value)[:40]!r}, not a text")
-
-
-def _object(row: dict[str, Any], name: str) -> dict[str, Any]:
-    value = row.setdefault(name, {})
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is {str(value)[:40]!r}, not an object")  # noqa: TRY004
-    return value
-
-
-def _started_at(header: dict[str, Any]) -> datetime | None:
-    text = _text(header, "started_at")
-    if text is None:
-        return None
-    moment = datetime.fromisoformat(text)
-    try:
-        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-    except OverflowError:
-        return None  # the year 0 or 10000 in UTC: impossible, but no reason to lose the log
-
-
-def _sampled_at(started_at: datetime | None, at_s: float | None) -> datetime | None:
-    """When a sample was taken; None where that is no time a calendar has."""
-    try:
-        return started_at + timedelta(seconds=at_s or 0.0) if started_at is not None else None
-    except OverflowError:
-        return None
-
-
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
     spec, host, device, environment = (run.header[part] for part in ("spec", "host", "device", "environment"))
-    result, started_at = run.last("result"), _started_at(run.header)
+    result, started_at = run.last("result"), moment(run.header, "started_at")
     outcome = result.get("status")
     verdict = result.get("verdict")
     flags = [verdict] if verdict and verdict != "stable" else []
@@ -270,10 +226,10 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
             "host": host,
             "device": device,
             "engine": run.header.get("engine"),
-            "model": _facts(run.last("model")),
-            "algorithm": _facts(run.last("algorithm")),
-            "warmup": _facts(run.last("warmup")),
-            "energy": _facts(run.last("energy")),
+            "model": facts(run.last("model")),
+            "algorithm": facts(run.last("algorithm")),
+            "warmup": facts(run.last("warmup")),
+            "energy": facts(run.last("energy")),
             "result": {name: value for name, value in result.items() if name not in known} or None,
         },
         latency_statistic="median" if result.get("latency_ms") is not None else None,
@@ -298,7 +254,7 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
             out.add(
                 "cleaned_samples",
                 run_id=run_id,
-                sampled_at=_sampled_at(started_at, row.get("at_s")),
+                sampled_at=moment_after(started_at, row.get("at_s")),
                 metrics=list(metrics.items()),
             )
         elif kind == "counter":
@@ -314,7 +270,3 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
                 value=row.get("latency_ms"),
                 unit="ms",
             )
-
-
-def _facts(row: dict[str, Any]) -> dict[str, Any] | None:
-    return {name: value for name, value in row.items() if name not in ("line", "at_s")} or None
