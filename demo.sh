@@ -1,54 +1,44 @@
 #!/usr/bin/env bash
-# Runs the main job on the shipped drops and shows what came of it. 'make demo' prepares the environment.
+# Runs the main job on the shipped drops, measures a little, and shows what came of it. 'make demo' prepares the environment.
 set -euo pipefail
-
-echo "== dagster asset materialize --select 'group:ingestion or group:plots'"
+data=${PERF_ASSETS_DATA:-data}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! dagster asset materialize --select 'group:ingestion or group:plots' >"$log" 2>&1; then
-    cat "$log"
-    exit 1
-fi
-grep -c STEP_SUCCESS "$log" | xargs -I{} echo "{} steps succeeded"
 
-echo
-echo "== What was taken in, and what was not"
-perf-assets sql "SELECT format, status, count(*) AS files, sum(runs)::BIGINT AS runs, sum(lines)::BIGINT AS lines,
-    sum(records)::BIGINT AS used, sum(rejected)::BIGINT AS rejected, sum(ignored)::BIGINT AS ignored
-    FROM source_files GROUP BY ALL ORDER BY format NULLS LAST, status"
+quietly() { # COMMAND...: its output matters only where it fails
+    "$@" >"$log" 2>&1 || { cat "$log"; exit 1; }
+}
 
-echo
-echo "== Rejected lines, with the reason"
-perf-assets sql "SELECT path, line_number AS line, reason, detail
-    FROM rejected_lines JOIN source_files USING (file_id) ORDER BY path, line LIMIT 12"
+echo "== Taking in the shipped drops: dagster asset materialize --select 'group:ingestion or group:plots'"
+quietly dagster asset materialize --select 'group:ingestion or group:plots'
+perf-assets sql --csv "SELECT count(*) || ' files of ' || count(DISTINCT format) || ' formats: ' || sum(runs)::BIGINT || ' runs, '
+    || sum(lines)::BIGINT || ' lines, of which ' || sum(rejected)::BIGINT || ' are rejected, each with its reason'
+    FROM source_files WHERE status = 'ingested'" | tail -n 1
 
-echo
-query="SELECT format, device_id, session, samples, round(energy_j / 1000, 1) AS energy_kj,
-    round(mean_power_w, 1) AS mean_power_w FROM telemetry_sessions JOIN source_files USING (file_id)
-    ORDER BY ALL"
-echo "== perf-assets sql \"$query\""
-perf-assets sql "$query"
+echo "== Do more cards make it faster?"
+perf-assets sql "SELECT device_count AS cards, round(min(duration_s), 1) AS training_s,
+    round(first(duration_s ORDER BY device_count) OVER () / min(duration_s), 2) AS speed_up
+    FROM cleaned_runs WHERE name LIKE 'v100-%' GROUP BY device_count, duration_s ORDER BY cards"
 
-echo
-echo "== A sanity profile of one small network on this machine's processor, through drops into SQL"
-if ! dagster asset materialize --select device_profiles >"$log" 2>&1; then
-    cat "$log"
-    exit 1
-fi
-perf-assets sql "SELECT model, batch_size, stage, device, host, status, round(latency_ms, 4) AS latency_ms,
-    round(throughput_per_s) AS images_per_s, round(process_rss_mib) AS rss_mib, quality,
-    (SELECT count(*) FROM cleaned_layers WHERE cleaned_layers.run_id = cleaned_runs.run_id) AS layers,
-    config->'energy'->>'energy_reason' AS why_no_energy
-    FROM cleaned_runs WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = 'demo'
+echo "== Did anything become slower?"
+quietly dagster asset materialize --select regressions
+perf-assets sql "SELECT split_part(split_part(configuration, 'model=', 2), ',', 1) AS model, metric, run_group[:10] AS night,
+    round(median, 3) AS now, round(baseline_median, 3) AS before, verdict
+    FROM regressions WHERE is_newest AND verdict IN ('slower', 'worse') ORDER BY metric"
+
+echo "== How fast is this processor? dagster asset materialize --select device_profiles"
+quietly dagster asset materialize --select device_profiles
+perf-assets sql "SELECT model, batch_size, device, round(latency_ms, 3) AS latency_ms, round(throughput_per_s) AS images_per_s,
+    quality FROM cleaned_runs WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = 'demo'
     ORDER BY started_at DESC LIMIT 1"
 
-echo
-echo "== An instance study of a small server on this machine: throughput grows until as many requests are under way as"
-echo "   there are instances (half a minute)"
-perf-assets load-test --again studies/demo_load.toml
+echo "== Requests per second of a small server here, by its instances and by requests under way (half a minute)"
+quietly perf-assets load-test --again studies/demo_load.toml
+perf-assets sql "PIVOT (SELECT cleaned_load_levels.model_instances AS instances, level::INT AS level, round(cleaned_load_levels.throughput_per_s, 1) AS per_s
+    FROM cleaned_load_levels JOIN cleaned_runs USING (run_id) WHERE config->>'study' = 'demo_load')
+    ON level USING max(per_s) ORDER BY instances"
 
-echo
-echo "Tables: ${PERF_ASSETS_DATA:-data}/perf.duckdb    Figures: ${PERF_ASSETS_DATA:-data}/plots"
-perf-assets report >/dev/null
-echo "The UI: 'make ui', then http://localhost:3000. Your own logs: put them anywhere under ${PERF_ASSETS_DATA:-data}/drops."
-echo "The report: ${PERF_ASSETS_DATA:-data}/report.html"
+quietly perf-assets report
+echo "Tables: $data/perf.duckdb    Figures: $data/plots    Your own logs: anywhere under $data/drops"
+echo "The UI: 'make ui', then http://localhost:3000"
+echo "The report: $data/report.html"

@@ -50,7 +50,7 @@ def test_asset_materialize(project, data):
 
 def test_demo(project, data):
     """What 'make demo' runs once the environment stands."""
-    for name in ("demo.sh", "sweeps"):
+    for name in ("demo.sh", "sweeps", "studies"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, project / name)
     shutil.copytree(EXAMPLES, data.drops / "examples")
@@ -69,6 +69,8 @@ def test_demo(project, data):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lenet5" in done.stdout
+    assert len(done.stdout.splitlines()) <= 40
+    assert done.stdout.splitlines()[-1].startswith("The report: ")
     measured = (
         "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device_kind = 'cpu' AND "
         "status = 'ok' AND (config->'spec'->>'sweep') = 'demo' AND left(run_id, 16) NOT IN "
