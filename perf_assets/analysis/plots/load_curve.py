@@ -19,6 +19,7 @@ QUERY = (
         coalesce(runs.model, '') || {style.STUDY} AS study,
         {style.STUDY_NAME} AS name,
         runs.run_id,
+        runs.name AS run_name,
         runs.device,
         levels.mode,
         levels.level,
@@ -62,8 +63,10 @@ def draw(levels: pd.DataFrame) -> Figure:
     shown = style.largest(groups, MAX_PANELS)
     fig, axes = style.panels(len(shown), (5.6, 3.0))
     for ax, ((_, mode, batch), study) in zip(axes, shown, strict=True):
+        alone = study["run_id"].nunique() == 1
         for i, (_, run) in enumerate(study.groupby("run_id", sort=False)):
-            _one_run(ax, run, style.series_style(i))
+            facts = style.server(run.iloc[0]) or ("latency" if alone else str(run["run_name"].iloc[0]))
+            _one_run(ax, run, facts, style.series_style(i))
         first = study.iloc[0]
         batch_words = f"batch {batch:.0f}" if style.known(batch) else None
         style.title(ax, style.words(first["name"], first["device"], batch_words))
@@ -86,14 +89,13 @@ def knee(throughput_per_s: pd.Series, latency_ms: pd.Series) -> int:
     return int((throughput_per_s / latency_ms).to_numpy().argmax())
 
 
-def _one_run(ax, run: pd.DataFrame, look: dict) -> None:
+def _one_run(ax, run: pd.DataFrame, facts: str, look: dict) -> None:
     first = run.iloc[0]
-    facts = style.server(first)
     band = f" to {first['high']}" if style.known(first["high"]) else ""
     ax.plot(
         run["throughput_per_s"],
         run["middle_ms"],
-        label=f"{facts or 'latency'}: {first['middle']}{band}",
+        label=f"{facts}: {first['middle']}{band}",
         **look,
     )
     if band:
