@@ -36,6 +36,8 @@ def ingest(paths: tuple[Path, ...]) -> None:
         report = pipeline.ingest(folder, show, lambda pid: say(f"process {pid} is ingesting; waiting"), only)
     _print_report(report)
     refused = report.count("rejected") + report.count("unsupported") + len(report.oddities)
+    if report.count("ingested"):
+        say("next: perf-assets sql 'SELECT * FROM cleaned_runs', perf-assets plot, perf-assets report")
     sys.exit(EXIT_REFUSED if refused else 0)
 
 
@@ -118,8 +120,11 @@ def _print_report(report: IngestReport) -> None:
             ["format", "status", "files", "runs", "lines used", "lines rejected"],
             [(*key, *row) for key, row in sorted(counts.items())],
         )
-    else:
+    elif not report.duplicates:
         click.echo("nothing new under drops")
+    if report.duplicates:
+        are = "file holds" if report.duplicates == 1 else "files hold"
+        click.echo(f"{report.duplicates} {are} the same as another: their runs count once")
     for line in report.healed:
         click.echo(f"healed: {line}")
     refused = [entry for entry in (*report.read, *report.oddities) if entry.error]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TextIO
 
 import click
@@ -97,7 +98,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Print a table. On a terminal, columns that do not fit are left out and counted; long cells are cut,
     ended by ….
 
-    Elsewhere every column is printed, as wide as it is.
+    What is longer than the terminal goes through the program that PAGER names, if it names one. Elsewhere
+    every column is printed, as wide as it is.
     """
     from rich import box
     from rich.console import Console
@@ -120,7 +122,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence]) -> None:
         column.no_wrap = True
     for row in cells:
         table.add_row(*[escape(cell) for cell in row[:kept]])
-    console.print(table)
+    is_long = console.is_terminal and len(cells) + 4 > console.height
+    with console.pager(styles=True) if is_long and "PAGER" in os.environ else nullcontext():
+        console.print(table)
     if kept < len(names):
         say(f"{len(names) - kept} more columns do not fit: {', '.join(names[kept:])}; --records shows all")
 

@@ -43,6 +43,8 @@ class IngestReport:
     unsettled: list[str] = field(default_factory=list)
     oddities: list[Oddity] = field(default_factory=list)
     healed: list[str] = field(default_factory=list)
+    duplicates: int = 0
+    """Paths that hold the same as another: their runs count once."""
     publication: Publication = field(default_factory=lambda: Publication(changed=False))
 
     def count(self, status: str) -> int:
@@ -86,9 +88,11 @@ def ingest(
     """
     places = None if only is None else [shown_path(path, paths.drops) for path in only]
     with exclusive(paths.lock, on_wait), _ledger(paths) as (ledger, report):
+        before = ledger.revision
         replaced = registering.register(paths, ledger, report, progress, places)
         health.forget_parts(paths, ledger, missing_batches(paths.parts, ledger.batches()), report.healed)
         reading.read_pending(paths, ledger, report, progress)
+        report.duplicates = ledger.duplicates_since(before)
         _publish(paths, ledger, report)
         _tidy_raw(paths, ledger, replaced)
         return report

@@ -174,7 +174,8 @@ class TestVersionsOfAFile:
     def test_same_content_twice_counts_once(self, data):
         for name in ("b/poll.csv", "a/poll.csv"):
             write(data, name, POLL_HEADER + poll_rows(0, 30))
-        ingest(data)
+        assert ingest(data).duplicates == 1
+        assert ingest(data).duplicates == 0  # was told
         assert statuses(data) == {"a/poll.csv": "ingested", "b/poll.csv": "duplicate"}
         assert sql(data, "SELECT count(*) FROM cleaned_telemetry") == [(30,)]
         (data.drops / "a/poll.csv").unlink()

@@ -161,6 +161,13 @@ class Ledger:
         )
         return {file_id for (file_id,) in found}
 
+    def duplicates_since(self, revision: int) -> int:
+        """How many paths were found, since a revision, to hold the same as another."""
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM entries WHERE status = ? AND revision > ?", [DUPLICATE, revision]
+        ).fetchone()
+        return count
+
     def batches(self) -> set[int]:
         """The batches of parts that entries name."""
         return {
