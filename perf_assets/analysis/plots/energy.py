@@ -74,17 +74,8 @@ def _samples(ax, samples: pd.DataFrame) -> str:
     if swept:
         for i, ((device, stage, size, series), group) in enumerate(style.largest(swept, MAX_SERIES)):
             px = f"{size:.0f} px" if style.known(size) else None
-            look = style.series_style(i)
-            label = style.words(series, device, stage, px)
-            ax.plot(group["batch_size"], group["energy_j"], label=label, **look)
-            ax.fill_between(
-                group["batch_size"],
-                group["lowest_j"],
-                group["highest_j"],
-                color=look["color"],
-                alpha=0.15,
-                lw=0,
-            )
+            band = group[["batch_size", "energy_j", "lowest_j", "highest_j"]]
+            style.curve_with_band(ax, band, i, style.words(series, device, stage, px))
         style.plain_log(ax)
         style.from_zero(ax)
         ax.set(xlabel="batch size", ylabel="energy per sample (J)")

@@ -85,16 +85,8 @@ def draw(runs: pd.DataFrame) -> Figure:
 def _curves(ax, group: pd.DataFrame, series: list[str]) -> None:
     for i, name in enumerate(series):
         run = group[group["series"] == name]
-        look = style.series_style(i)
-        ax.plot(run["batch_size"], run["images_per_s"], label=f"{name} (n = {run['n'].sum()})", **look)
-        ax.fill_between(
-            run["batch_size"],
-            run["lowest_per_s"],
-            run["highest_per_s"],
-            color=look["color"],
-            alpha=0.15,
-            lw=0,
-        )
+        band = run[["batch_size", "images_per_s", "lowest_per_s", "highest_per_s"]]
+        style.curve_with_band(ax, band, i, f"{name} (n = {run['n'].sum()})")
     style.plain_log(ax)
     style.from_zero(ax)
     ax.set(xlabel="batch size", ylabel="images per second (median, range)")

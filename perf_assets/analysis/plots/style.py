@@ -143,6 +143,21 @@ def hidden(shown: int, all_there: int, what: str) -> str:
     return f"{shown} of {all_there} {what}: --where shows others." if shown < all_there else ""
 
 
+def curve_with_band(ax, points: pd.DataFrame, position: int, label: str) -> None:
+    """A line of a series with the range around it.
+
+    Args:
+        ax: where to draw.
+        points: four columns: x, the middle, the lowest and the highest value.
+        position: of the series among its panel's, which chooses its look.
+        label: of the line.
+    """
+    look = series_style(position)
+    x, middle, lowest, highest = (points[name] for name in points)
+    ax.plot(x, middle, label=label, **look)
+    ax.fill_between(x, lowest, highest, color=look["color"], alpha=0.15, lw=0)
+
+
 def legend_beside(ax: Axes, heading: str | None = None) -> None:
     """A legend right of the axes, never over the data."""
     handles, labels = ax.get_legend_handles_labels()
