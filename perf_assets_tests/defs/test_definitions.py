@@ -100,12 +100,22 @@ def test_what_runs_by_itself():
         "nightly_regressions": "RUNNING",
         "nightly_quick_sweep": "STOPPED",
         "weekly_full_sweep": "STOPPED",
+        "nightly_load_study": "STOPPED",
+        "nightly_recordings": "STOPPED",
     }
     stages = {"sanity_sweep": "sanity", "quick_sweep": "quick", "full_sweep": "full"}
     for name, stage in stages.items():
         job = defs.resolve_job_def(name)
         config = job.run_config["ops"]["device_profiles"]["config"]
         assert config == {"sweep": "sweeps/nightly.toml", "stage": stage}
+
+
+def test_shipped_studies_are_valid():
+    from perf_assets.measuring.load_tests.study import cells, read_study
+
+    for path in sorted((ROOT / "studies").glob("*.toml")):
+        study = read_study(path)
+        assert list(study.commands.combinations()) if study.commands else cells(study)
 
 
 def test_shipped_sweeps_are_valid():
