@@ -80,7 +80,7 @@ CLEANED_LOAD_LEVELS = table(
         "throughput_lower_per_s", "1/s", "lower end of the 95 % interval of the throughput over the repeats"
     ),
     number("throughput_upper_per_s", "1/s", "upper end of it"),
-    number("in_flight", "", "requests under way by Little's law: request rate x mean latency"),
+    number("mean_in_flight", "", "requests under way by Little's law: request rate x mean latency"),
     text("verdict", "stable, unstable, overloaded, failed or too_short, as judged for this level"),
     Column("stable", FLAG, "", "the tool reached a stable measurement"),
     Column("quality", FLAGS, "", "flags such as components_do_not_add_up; empty where nothing is wrong"),

@@ -112,6 +112,14 @@ def test_what_runs_by_itself():
         assert config == {"sweep": "sweeps/nightly.toml", "stage": stage}
 
 
+def test_shipped_studies_are_valid():
+    from perf_assets.measuring.load_tests.study import cells, read_study
+
+    for path in sorted((ROOT / "studies").glob("*.toml")):
+        study = read_study(path)
+        assert list(study.commands.combinations()) if study.commands else cells(study)
+
+
 def test_shipped_sweeps_are_valid():
     from perf_assets.measuring.sweeps.grid import points, read_sweep
 

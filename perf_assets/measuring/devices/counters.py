@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from perf_assets.measuring.devices.processes import die_with_parent
+
 HARDWARE_EVENTS = ("cycles", "instructions", "branches", "branch-misses", "cache-references", "cache-misses")
 SOFTWARE_EVENTS = (
     "task-clock",
@@ -129,6 +131,7 @@ class PerfStat:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is not meant for it
+            preexec_fn=die_with_parent,  # noqa: PLW1509
         )
         counting = cls(process, path, None)
         if settle_s:

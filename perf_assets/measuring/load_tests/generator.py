@@ -25,7 +25,6 @@ from perf_assets.measuring.load_tests.requests import (
     MakeSender,
     RequestError,
     Sender,
-    ServerGoneError,
     Tokens,
 )
 
@@ -126,7 +125,7 @@ class _Run:
         self.due_ns = due_ns or []
         self.finished: list[Finished] = []
         self.stop = threading.Event()
-        self.gone: ServerGoneError | None = None
+        self.problem: Exception | None = None
         self.too_many_errors: str | None = None
         self._numbers = itertools.count()
 
@@ -181,9 +180,11 @@ class _Run:
                 work(sender)
             finally:
                 sender.close()
-        except ServerGoneError as error:
-            self.gone = error
-            self.stop.set()
+        except Exception as error:  # noqa: BLE001 - it is raised where the run was started
+            # Once the run is over, connections may be closed under a request.
+            if not self.stop.is_set():
+                self.problem = error
+                self.stop.set()
 
 
 def _run_all(threads: list[threading.Thread], run: _Run, limit_s: float) -> str | None:
@@ -192,15 +193,18 @@ def _run_all(threads: list[threading.Thread], run: _Run, limit_s: float) -> str 
     stopped = None
     for thread in threads:
         thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0 and stopped is None:
-                stopped = f"the limit of {limit_s:g} s was reached"
-                run.stop.set()
-            thread.join(max(left_s, 0.05) if stopped is None else 0.05)
-    if run.gone is not None:
-        raise run.gone
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 and stopped is None:
+                    stopped = f"the limit of {limit_s:g} s was reached"
+                    run.stop.set()
+                thread.join(max(left_s, 0.05) if stopped is None else 0.05)
+    finally:
+        run.stop.set()  # an interrupt ends the threads as well
+    if run.problem is not None:
+        raise run.problem
     if run.too_many_errors is not None:
         return f"{_MOST_ERRORS_IN_A_ROW} errors one after the other: {run.too_many_errors}"
     return stopped

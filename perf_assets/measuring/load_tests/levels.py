@@ -63,7 +63,7 @@ def repeat_numbers(load: Load, mode: str, level: float, batch_size: int) -> dict
         values["throughput_per_s"] = len(in_window) * batch_size / load.window_s
     values |= latency_numbers(answered)
     if mode == CONCURRENCY and values.get("avg_us") is not None and "throughput_per_s" in values:
-        values["in_flight"] = values["throughput_per_s"] / batch_size * values["avg_us"] / 1e6
+        values["mean_in_flight"] = values["throughput_per_s"] / batch_size * values["avg_us"] / 1e6
     return values | token_numbers(answered, load.window_s)
 
 
@@ -152,7 +152,7 @@ def summarise(repeats: Sequence[dict[str, Any]], loads: Sequence[Load], mode: st
     if len(throughputs) >= 2:
         low, high = interval(throughputs)
         values |= {"throughput_lower_per_s": low, "throughput_upper_per_s": high}
-    for name in ("unanswered_pct", "delayed_pct", "send_rate_per_s", "in_flight"):
+    for name in ("unanswered_pct", "delayed_pct", "send_rate_per_s", "mean_in_flight"):
         told = [each[name] for each in repeats if each.get(name) is not None]
         if told:
             values[name] = sum(told) / len(told)

@@ -7,7 +7,6 @@ finished levels are in the log, the server is ended, and the next start goes on 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -140,7 +139,7 @@ class _StudyRun:
 
     def _run_cell(self, cell: Cell, watching: Telemetry) -> None:
         study = self._study
-        work = self._out / f".work-{study.name}-{os.getpid()}"
+        work = self._out / f".work-{study.name}-{study.key[:8]}"
         with running_server(study, cell, work, lambda folder: self._repository(cell, folder)) as running:
             endpoint = self._endpoint(running)
             with contextlib.closing(endpoint):

@@ -50,7 +50,7 @@ def test_throughput_saturates_at_the_number_of_instances(data, out, protocol):
     ingest(data)
     rows = sql(
         data,
-        "SELECT level, throughput_per_s, queue_us, compute_infer_us, in_flight, requests, verdict"
+        "SELECT level, throughput_per_s, queue_us, compute_infer_us, mean_in_flight, requests, verdict"
         " FROM cleaned_load_levels ORDER BY level",
     )
     by_level = {row[0]: row for row in rows}
@@ -60,8 +60,8 @@ def test_throughput_saturates_at_the_number_of_instances(data, out, protocol):
     assert by_level[2][1] > 1.5 * by_level[1][1]
     # The server's own parts: two wait while two are served.
     assert by_level[4][2] > 0.5 * by_level[4][3] > 0
-    for level, _, _, _, in_flight, requests, _ in rows:
-        assert in_flight == pytest.approx(level, rel=0.05)
+    for level, _, _, _, mean_in_flight, requests, _ in rows:
+        assert mean_in_flight == pytest.approx(level, rel=0.05)
         assert requests == 24
     assert offending(data, "littles_law_of_own_load") == []
     # Every request is kept, and its times make the level's numbers.

@@ -66,7 +66,7 @@ def test_instances_take_effect_and_throughput_saturates_at_them(data, tmp_path):
     ingest(data)
     rows = sql(
         data,
-        "SELECT model_instances, level, throughput_per_s, in_flight, queue_us, compute_infer_us, p50_us"
+        "SELECT model_instances, level, throughput_per_s, mean_in_flight, queue_us, compute_infer_us, p50_us"
         " FROM cleaned_load_levels ORDER BY ALL",
     )
     print("| instances | concurrency | per s | p50 ms | queue ms | model ms |\n|---|---|---|---|---|---|")
@@ -74,6 +74,6 @@ def test_instances_take_effect_and_throughput_saturates_at_them(data, tmp_path):
         numbers = f"{per_s:.1f} | {p50_us / 1e3:.1f} | {queue_us / 1e3:.1f} | {infer_us / 1e3:.1f}"
         print(f"| {instances} | {level:g} | {numbers} |")
     assert len(rows) == 18
-    for instances, level, per_s, in_flight, *_ in rows:
-        assert in_flight == pytest.approx(level, rel=0.05)
+    for instances, level, per_s, mean_in_flight, *_ in rows:
+        assert mean_in_flight == pytest.approx(level, rel=0.05)
         assert per_s == pytest.approx(min(level, instances) / SERVICE_S, rel=0.25)

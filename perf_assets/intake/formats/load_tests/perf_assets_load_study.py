@@ -51,7 +51,7 @@ _COUNTS = ("requests", "failed_requests", "repeats")
 _NUMBERS = (
     *("throughput_per_s", "send_rate_per_s", "delayed_pct", "unanswered_pct", "avg_us", "std_us"),
     *("queue_us", "compute_input_us", "compute_infer_us", "compute_output_us", "network_us"),
-    *("ttft_p50_us", "ttft_p99_us", "itl_p50_us", "itl_p99_us", "tokens_per_s", "in_flight"),
+    *("ttft_p50_us", "ttft_p99_us", "itl_p50_us", "itl_p99_us", "tokens_per_s", "mean_in_flight"),
     *("joules_per_request", "joules_per_token", "gross_joules_per_request", "mean_power_w", "idle_power_w"),
     *("throughput_lower_per_s", "throughput_upper_per_s"),
 )
