@@ -64,16 +64,17 @@ def read_measurements(paths: DataPaths) -> Measurements:
     from perf_assets.analysis.predictors.features import configurations, shapes
 
     with open_readonly(paths.database) as connection:
-        runs, layer_tables, layers, pruned = (
+        runs, layer_tables, layers, pruned, totals = (
             connection.execute(sql).df()
             for sql in (
                 configurations.RUNS_QUERY,
                 configurations.LAYER_TABLES_QUERY,
                 configurations.LAYERS_QUERY,
                 shapes.PRUNED_MODELS_QUERY,
+                configurations.TOTALS_QUERY,
             )
         )
-    tables = shapes.NetworkTables(layer_tables, paths.predictors / "shapes", pruned=pruned)
+    tables = shapes.NetworkTables(layer_tables, paths.predictors / "shapes", pruned=pruned, totals=totals)
     return Measurements(configurations.measured(runs), layers, tables)
 
 
@@ -171,6 +172,6 @@ def check(paths: DataPaths, name: str) -> list[str]:
             return leakage.beaten_by_peers(connection.execute("SELECT * FROM predictor_scores").df())
     seen = read_measurements(paths)
     if name == "no_odd_measurements":
-        return leakage.odd(seen.runs, seen.layers, seen.tables)
+        return leakage.outliers(seen.runs, seen.layers, seen.tables)
     problem = leakage.leaked if name == "held_out_rows_do_not_leak" else leakage.learnt_from_shuffled
     return problem(seen.runs, seen.tables)

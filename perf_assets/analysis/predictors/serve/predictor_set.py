@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from perf_assets.analysis.predictors.evaluation.scores import MIN_ROWS, score_oom, score_target
+from perf_assets.analysis.predictors.constants import MIN_ROWS
+from perf_assets.analysis.predictors.evaluation.scores import score_oom, score_target
 from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, MEASURES, complete_keys
-from perf_assets.analysis.predictors.features.design import Design, design
+from perf_assets.analysis.predictors.features.design import Design, design, joined
 from perf_assets.analysis.predictors.features.layers import layer_designs
-from perf_assets.analysis.predictors.features.outliers import without_odd
+from perf_assets.analysis.predictors.features.outliers import without_outliers
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
-from perf_assets.analysis.predictors.features.targets import values_of
-from perf_assets.analysis.predictors.fit.calibration import fit_predictor
-from perf_assets.analysis.predictors.fit.novelty import WITHIN_DEVICE
-from perf_assets.analysis.predictors.fit.target_predictor import Fitted
+from perf_assets.analysis.predictors.features.costs import values_of
+from perf_assets.analysis.predictors.fit.extrapolation import WITHIN_DEVICE
+from perf_assets.analysis.predictors.fit.predictor import Fitted, fit_predictor
 from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
 from perf_assets.schema.device_catalog import DEVICES_FILE, devices
 
@@ -110,11 +110,16 @@ def fit_targets(
     for domain in domains(measured):
         own = rows_of(measured, *domain)
         told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
-        if told and len(everything := without_odd(design(own, tables))):
+        if told and len(everything := without_outliers(design(own, tables))):
             tasks += [(everything, target, domain) for target in told]
     if layers is not None and LAYER_LATENCY in targets:
-        for device, timed in layer_designs(layers, tables):
-            tasks.append((without_odd(timed), LAYER_LATENCY, ("ai3", device, "inference")))
+        by_tool: dict[str, list[Design]] = {}
+        for tool, device, timed in layer_designs(layers, tables):
+            tasks.append((without_outliers(timed), LAYER_LATENCY, (tool, device, "inference")))
+            by_tool.setdefault(tool, []).append(tasks[-1][0])
+        for tool, parts in by_tool.items():
+            if len(parts) > 1:
+                tasks.append((joined(parts), LAYER_LATENCY, (tool, ANY_DEVICE, "inference")))
     # What takes longest must not begin last.
     tasks.sort(key=lambda task: len(task[0]), reverse=True)
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
@@ -245,9 +250,9 @@ def load_predictor(
     fitted, scores = {}, []
     for target, file in files.items():
         loaded, content = load_fitted(file)
-        fitted[target] = loaded if device in loaded.known.devices else loaded.at_device(device)
+        fitted[target] = loaded if device in loaded.applicability.devices else loaded.at_device(device)
         scores += content["scores"]
-    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.known.devices})
+    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.applicability.devices})
     return Predictor(device, stage, tool, tables or NetworkTables(), fitted, learnt_on, scores)
 
 
