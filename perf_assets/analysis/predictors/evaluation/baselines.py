@@ -90,7 +90,10 @@ def one_factor(train: Design, held: Design, y: np.ndarray) -> np.ndarray:
     keys = ["model", "pruning_ratio", "algorithm", "batch_size", "input_size"]
     if not set(keys) <= set(train.frame):
         return roofline(train, held, y)
-    peaks = [np.array([device_facts(name).peak_fp32_tflops for name in part.frame["device"]]) for part in (train, held)]
+    peaks = [
+        np.array([device_facts(name).peak_fp32_tflops for name in part.frame["device"]])
+        for part in (train, held)
+    ]
     log_work = train.frame[keys].assign(work=np.log(y * peaks[0])).groupby(keys, dropna=False)["work"].mean()
     found = held.frame[keys].merge(log_work.reset_index(), on=keys, how="left")["work"].to_numpy(float)
     return np.where(np.isfinite(found), np.exp(found) / peaks[1], roofline(train, held, y))

@@ -16,13 +16,12 @@ from perf_assets.analysis.predictors.evaluation.scores import (
     shuffled_target_score,
 )
 from perf_assets.analysis.predictors.features.configurations import MEASURES
+from perf_assets.analysis.predictors.features.costs import values_of
 from perf_assets.analysis.predictors.features.design import Design, design
 from perf_assets.analysis.predictors.features.layers import layer_designs
 from perf_assets.analysis.predictors.features.outliers import outlier_values, without_outliers
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
-from perf_assets.analysis.predictors.features.costs import values_of
-from perf_assets.analysis.predictors.fit.predictor import fit_predictor
-from perf_assets.analysis.predictors.fit.predictor import OURS
+from perf_assets.analysis.predictors.fit.predictor import OURS, fit_predictor
 from perf_assets.analysis.predictors.serve.predictor_set import ANY_DEVICE, domains, rows_of
 
 SHUFFLED_FACTOR = 1.5

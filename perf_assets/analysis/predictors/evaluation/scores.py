@@ -18,8 +18,8 @@ import pandas as pd
 from perf_assets.analysis.predictors.constants import FOLDS, MIN_ROWS
 from perf_assets.analysis.predictors.evaluation.baselines import baselines_of
 from perf_assets.analysis.predictors.features.configurations import MEASURES
-from perf_assets.analysis.predictors.features.design import Design
 from perf_assets.analysis.predictors.features.costs import snapshot_of, values_of
+from perf_assets.analysis.predictors.features.design import Design
 from perf_assets.analysis.predictors.fit.cost_model import relative_errors_pct
 from perf_assets.analysis.predictors.fit.extrapolation import family_names, has_many_networks
 from perf_assets.analysis.predictors.fit.forest import SEED

@@ -39,7 +39,7 @@ def unit_costs(target: str, tool: str, device: str, stage: str, algorithm: str) 
     """Expected cost of one unit of each term in the target's unit, by the device's data sheet.
 
     A training step passes three times over each operation (forward, gradients of inputs and of weights).
-    Energy is time at half of the thermal design power. A single layer pays no more than its terms.
+    Energy is time at the power of a device that computes, or waits for its host. A single layer pays no more than its terms.
     """
     if target.startswith("memory"):
         return memory_unit_costs(target)
@@ -52,8 +52,13 @@ def unit_costs(target: str, tool: str, device: str, stage: str, algorithm: str) 
     else:
         costs = device_unit_costs(facts, passes)
     if target == "energy":
-        joules_per_ms = facts.tdp_w * known.POWER_SHARE / 1000
-        return {name: cost_ms * joules_per_ms for name, cost_ms in costs.items()}
+        waiting, busy = (
+            facts.tdp_w * share / 1000 for share in (known.WAITING_POWER_SHARE, known.BUSY_POWER_SHARE)
+        )
+        return {
+            name: cost_ms * (waiting if name.startswith(known.WAITING_TERMS) else busy)
+            for name, cost_ms in costs.items()
+        }
     return costs
 
 

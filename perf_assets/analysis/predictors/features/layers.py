@@ -110,7 +110,8 @@ def _staged_features(frame: pd.DataFrame, terms: pd.DataFrame) -> pd.DataFrame:
         "kernel_size": frame["kernel_size"],
     }
     algorithms = {
-        f"is_{name.replace(' ', '_')}": (frame["algorithm"] == name).astype(float) for name in STAGED_ALGORITHMS
+        f"is_{name.replace(' ', '_')}": (frame["algorithm"] == name).astype(float)
+        for name in STAGED_ALGORITHMS
     }
     return pd.DataFrame({**features, **algorithms}).astype(float)
 
@@ -118,7 +119,9 @@ def _staged_features(frame: pd.DataFrame, terms: pd.DataFrame) -> pd.DataFrame:
 def _convolution_features(frame: pd.DataFrame, batch: np.ndarray, terms: pd.DataFrame) -> pd.DataFrame:
     """What decides which kernel a library takes, and how well it fills a device: sizes, what tiles of Winograd
     F(4x4, 3x3) and of matrix products waste, and work for each byte."""
-    i, o, k, m = (frame[name].to_numpy(float) for name in ("in_channels", "out_channels", "kernel_size", "out_hw"))
+    i, o, k, m = (
+        frame[name].to_numpy(float) for name in ("in_channels", "out_channels", "kernel_size", "out_hw")
+    )
     macs = terms["macs_g"].to_numpy()
     tiles = batch * np.ceil(m / 4) ** 2
     return pd.DataFrame(

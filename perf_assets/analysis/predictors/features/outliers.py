@@ -24,6 +24,7 @@ from perf_assets.analysis.predictors.features.costs import expected_costs, value
 from perf_assets.analysis.predictors.features.design import Design
 from perf_assets.analysis.predictors.features.shapes import canonical
 
+
 def without_outliers(rows: Design) -> Design:
     """The design with odd values of every target as not measured."""
     measures = {measure_of(target)[0]: target for target in _targets(rows)}
@@ -60,6 +61,8 @@ def _factors(rows: Design, target: str) -> tuple[np.ndarray, np.ndarray]:
     odd."""
     expected = expected_costs(rows, target).sum(axis=1, skipna=False).to_numpy(float)
     ratios = pd.Series(np.log(values_of(rows.frame, target)) - np.log(expected))
-    others = ratios.groupby([rows.frame["device"].to_numpy(), rows.frame["model"].astype(str).map(canonical).to_numpy()]).transform("median")
+    others = ratios.groupby(
+        [rows.frame["device"].to_numpy(), rows.frame["model"].astype(str).map(canonical).to_numpy()]
+    ).transform("median")
     apart = (ratios - others).to_numpy()
     return np.exp(np.clip(apart, -700, 700)), np.abs(apart) > np.log(OUTLIER_FACTOR)

@@ -166,7 +166,11 @@ class NetworkTables:
         arrays = self.get(network, pruning_ratio, input_size)
         matrix = np.isin(arrays["kind"], ("conv", "linear"))
         written = np.nan_to_num(arrays["out_elements"])[matrix].sum()
-        return float(np.nansum(arrays["macs"])) / 1e9, float(written) / 1e6, float(arrays["params"].sum()) / 1e6
+        return (
+            float(np.nansum(arrays["macs"])) / 1e9,
+            float(written) / 1e6,
+            float(arrays["params"].sum()) / 1e6,
+        )
 
     def _trace(self, network: str, ratio: float, input_size: int | None) -> dict[str, np.ndarray]:
         from perf_assets.measuring.networks import tracing, zoo

@@ -38,7 +38,11 @@ def kernel_masks(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Which convolutions are of which of :data:`KERNELS`: masks of shape (convolutions,)."""
     i, _, k, s, _, _, g = convolutions(arrays)
     depthwise, dense = (g > 1) & (i / g <= 1), g == 1
-    masks = {"1x1": dense & (k == 1), "3x3": dense & (k == 3) & (s == 1), "3x3_strided": dense & (k == 3) & (s > 1)}
+    masks = {
+        "1x1": dense & (k == 1),
+        "3x3": dense & (k == 3) & (s == 1),
+        "3x3_strided": dense & (k == 3) & (s > 1),
+    }
     large = ~(depthwise | masks["1x1"] | masks["3x3"] | masks["3x3_strided"])
     return masks | {"large": large, "depthwise": depthwise}
 
@@ -59,15 +63,16 @@ def convolution_terms(
     Returns:
         Name → the shape of both together.
     """
-    i, o, k, _, n, m, g = convolution
+    i, o, k, s, n, m, g = convolution
     e = i / g
     macs, matrix = batch * (o * e * k**2 * m**2) * 1e-9, np.where(depthwise, 0.0, 1.0)
+    saving = np.where((k == 3) & (s == 1) & (g == 1), known.WINOGRAD_SAVING, 1.0)
 
     def up(values: np.ndarray, to: int) -> np.ndarray:
         return np.ceil(values / to) * to
 
     return {
-        "macs_g": macs * matrix,
+        "macs_g": macs * matrix / saving,
         "macs_tiles_gemm_g": up(o, 32) * up(batch * m**2, 128) * up(e * k**2, 8) * matrix * 1e-9,
         "macs_tiles_channels_g": batch * (up(o, 32) * up(e * k**2, 64) * m**2) * matrix * 1e-9,
         "macs_depthwise_g": macs * (1 - matrix),
@@ -83,7 +88,9 @@ def device_terms(
     kind = arrays["kind"]
     layers = convolution_terms(convolutions(arrays), kernel_masks(arrays)["depthwise"], batch[:, None])
     terms = {name: values.sum(axis=1) for name, values in layers.items()}
-    pools = np.nan_to_num(arrays["in_channels"] * arrays["in_hw"] ** 2) + np.nan_to_num(arrays["out_elements"])
+    pools = np.nan_to_num(arrays["in_channels"] * arrays["in_hw"] ** 2) + np.nan_to_num(
+        arrays["out_elements"]
+    )
     elementwise = sum(
         known.ELEMENTWISE_ACCESSES[operation.kind] * dataflow.elements[operation.writes]
         for operation in dataflow.operations
@@ -112,7 +119,9 @@ def device_unit_costs(facts: Device, passes: int) -> dict[str, float]:
     )
 
 
-def totals_terms(gmacs: float, activations_m: float, params_m: float, batch: np.ndarray) -> dict[str, np.ndarray]:
+def totals_terms(
+    gmacs: float, activations_m: float, params_m: float, batch: np.ndarray
+) -> dict[str, np.ndarray]:
     """Terms of time of a network of which totals alone are known, shape (n,) each.
 
     Args:

@@ -55,10 +55,7 @@ class Applicability:
                 str(name): sorted(map(float, set(levels)))
                 for name, levels in frame.groupby(model)["pruning_ratio"]
             },
-            {
-                name: (float(size.min()), float(size.max()))
-                for name, size in _sizes(design, costs).items()
-            },
+            {name: (float(size.min()), float(size.max())) for name, size in _sizes(design, costs).items()},
             {
                 name: (float(design.terms[name].min()), float(design.terms[name].max()))
                 for name in KINDS

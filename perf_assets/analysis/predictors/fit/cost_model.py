@@ -86,11 +86,12 @@ def fit_cost_model(
     if len(y) == 0 or not (y > 0).all():
         raise ValueError(f"{len(y)} rows to fit on, all values must be above 0")
     cap = float(y.max()) if capped else np.inf
-    kept = thinned(groups, known.MOST_ROWS)
+    kept = np.flatnonzero(in_large_groups(groups))
+    kept = kept[thinned(groups[kept], known.MOST_ROWS)]
     expected, shape, y, groups = expected.iloc[kept], shape.iloc[kept], y[kept], groups[kept]
     names = [str(name) for name in expected if (expected[name] > 0).any()]
     x = expected[names].to_numpy(float)
-    telling = in_large_groups(groups) & (y < known.BELOW_CAP * cap)
+    telling = y < known.BELOW_CAP * cap
     telling = telling if telling.any() else np.ones(len(y), dtype=bool)
     coefficients = fit_coefficients(x[telling], y[telling], groups[telling])
     model = CostModel(names, coefficients, [str(name) for name in shape], None, cap)

@@ -6,7 +6,8 @@ group's offset plus what its sizes share plus noise, and the half width of the 9
 
     t * sqrt(variance between * (1 + 1/G) + variance within),
 
-with G groups and Student's t at the degrees of freedom of that sum (Satterthwaite 1946). Points measured of a
+with G groups and Student's t at the degrees of freedom of that sum (Satterthwaite 1946). Two groups say little
+of a variance, so it starts from what is usual of new networks and devices (a scaled inverse chi-squared prior). Points measured of a
 new group condition the same Gaussian process (Rasmussen and Williams, Gaussian Processes for Machine Learning,
 chapter 2).
 """
@@ -40,12 +41,13 @@ class Deviation:
     (k,)."""
 
     @classmethod
-    def calibrate(cls, ratios: np.ndarray, groups: np.ndarray) -> Deviation | None:
+    def calibrate(cls, ratios: np.ndarray, groups: np.ndarray, kind: str = "network") -> Deviation | None:
         """From rows that were predicted without their group.
 
         Args:
             ratios: logarithms of measured / predicted, shape (n,).
             groups: shape (n,).
+            kind: what is new about a group. Variants of one network deviate less than is usual of networks.
 
         Returns:
             None where there are fewer than two groups: nothing says how groups differ.
@@ -57,13 +59,15 @@ class Deviation:
         means = np.bincount(inverse, ratios) / counts
         # Each group weighs the same, however many rows it has.
         within = float((np.bincount(inverse, (ratios - means[inverse]) ** 2) / counts).mean())
-        between = max(float((means**2).mean()) - float((within / counts).mean()), 0.0)
-        spread = between * (1 + 1 / many) + within
-        freedom = spread**2 / max(
-            (between * (1 + 1 / many)) ** 2 / many + within**2 / max(len(ratios) - many, 1), 1e-24
+        observed = max(float((means**2).mean()) - float((within / counts).mean()), 0.0)
+        evidence = many + known.USUAL_GROUPS
+        usual = known.USUAL_DEVIATION**2 if kind != "variant" else observed
+        between = (many * observed + known.USUAL_GROUPS * usual) / evidence * (1 + 1 / many)
+        freedom = (between + within) ** 2 / max(
+            between**2 / evidence + within**2 / max(len(ratios) - many, 1), 1e-24
         )
         quantile = float(stats.t.ppf((1 + known.COVERAGE) / 2, freedom))
-        return cls(between * (1 + 1 / many), within, quantile, many)
+        return cls(between, within, quantile, many)
 
     @property
     def half_width(self) -> float:

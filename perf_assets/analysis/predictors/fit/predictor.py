@@ -90,7 +90,9 @@ class Fitted:
         tree_weights = np.where(measured, 1.0, known.NEW_NETWORK_TREE_WEIGHT)
         needed = self.model.needed(costs, design.shape, tree_weights)
         shares = self.model.cost_shares(costs).to_numpy()
-        return Outlook(needed, self.model.physics(costs), shares, kinds, groups.astype(str), places(design.shape))
+        return Outlook(
+            needed, self.model.physics(costs), shares, kinds, groups.astype(str), places(design.shape)
+        )
 
     def predict(self, design: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predictions with lower and upper end of their 90 % interval, in ``unit``, shape (n,) each."""
@@ -249,4 +251,4 @@ def _deviation(
         cap[held] = model.cap
     telling = inner_levels(design.frame) if kind == "variant" else in_large_groups(groups)
     telling &= np.maximum(y, needed) < known.BELOW_CAP * cap
-    return Deviation.calibrate(np.log(y[telling] / needed[telling]), groups[telling])
+    return Deviation.calibrate(np.log(y[telling] / needed[telling]), groups[telling], kind)

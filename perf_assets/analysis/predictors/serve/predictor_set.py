@@ -14,11 +14,11 @@ from joblib import Parallel, delayed
 from perf_assets.analysis.predictors.constants import MIN_ROWS
 from perf_assets.analysis.predictors.evaluation.scores import score_oom, score_target
 from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, MEASURES, complete_keys
+from perf_assets.analysis.predictors.features.costs import values_of
 from perf_assets.analysis.predictors.features.design import Design, design, joined
 from perf_assets.analysis.predictors.features.layers import layer_designs
 from perf_assets.analysis.predictors.features.outliers import without_outliers
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
-from perf_assets.analysis.predictors.features.costs import values_of
 from perf_assets.analysis.predictors.fit.extrapolation import WITHIN_DEVICE
 from perf_assets.analysis.predictors.fit.predictor import Fitted, fit_predictor
 from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
