@@ -47,11 +47,14 @@ CALIBRATION_TREES = 20
 FOLDS = 6
 """Trees, and at most how many fits, that only see how what was left out is missed."""
 
-LOCAL_SHARE = 0.8
+LOCAL_SHARE = 0.7
 """Part of the scatter within a network that its neighbouring sizes share; the rest is noise. Repeated runs
 differ by 1-2 %, networks' own curves by several times that."""
-LOCAL_LENGTH = 1.5
-"""How near, in the logarithm of sizes, neighbours are: a factor of 4 apart they share a third."""
+LOCAL_LENGTH = 4.0
+"""How far, in the logarithm of sizes, a network's own curve reaches."""
+LEARNT_APART = 10.0
+"""How much a factor that trees say counts in that distance, beside sizes: a tenth of it as much as e times the
+size."""
 
 # When it is none.
 

@@ -43,11 +43,12 @@ LAYERS_QUERY = """
 SELECT r.tool, r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.layer_index, l.in_channels,
        l.out_channels, l.kernel_size, l.stride, l.padding, l.in_hw, l.mean_ms AS latency_ms, [f.path] AS files
 FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id) JOIN source_files AS f ON f.file_id = l.file_id
-WHERE r.tool IN ('ai3', 'neusight') AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND coalesce(r.input_size, l.in_hw) IS NOT NULL AND
-    l.kind = 'conv' AND l.mean_ms > 0 AND NOT coalesce(r.excluded, false)
+WHERE (r.tool = 'ai3' AND r.input_size IS NOT NULL OR r.tool = 'neusight' AND l.in_hw IS NOT NULL)
+  AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND l.kind = 'conv'
+  AND l.mean_ms > 0 AND NOT coalesce(r.excluded, false)
 ORDER BY r.run_id, l.layer_index
 """
-"""Timed convolutions of profiled networks."""
+"""Timed convolutions: inside profiled networks, or by themselves."""
 
 KEYS = ("tool", "model", "pruning_ratio", "device", "stage", "algorithm", "batch_size", "input_size")
 """What names a configuration."""

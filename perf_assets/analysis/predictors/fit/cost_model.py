@@ -67,6 +67,7 @@ def fit_cost_model(
     *,
     capped: bool = False,
     trees: int = known.TREES,
+    leaf: int = 2,
 ) -> CostModel:
     """Fit costs and trees.
 
@@ -78,6 +79,7 @@ def fit_cost_model(
         capped: predict no more than the largest measured value, and take values near it for what there is, not
             for what is needed: memory ends where the device's does.
         trees: number of trees; 0 leaves the costs alone.
+        leaf: fewest rows of a leaf; with 1, trees remember each configuration.
 
     Raises:
         ValueError: nothing to fit on.
@@ -97,7 +99,7 @@ def fit_cost_model(
     model = CostModel(names, coefficients, [str(name) for name in shape], None, cap)
     if trees and len(y) >= 10:
         left = np.log(y / np.minimum(x @ coefficients, cap))
-        model.forest = Forest.grown(shape.to_numpy(np.float32), left, trees, 2)
+        model.forest = Forest.grown(shape.to_numpy(np.float32), left, trees, leaf)
     return model
 
 

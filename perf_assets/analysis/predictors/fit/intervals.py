@@ -41,7 +41,14 @@ class Deviation:
     (k,)."""
 
     @classmethod
-    def calibrate(cls, ratios: np.ndarray, groups: np.ndarray, kind: str = "network") -> Deviation | None:
+    def usual(cls) -> Deviation:
+        """What is usual of something new, where one group alone was measured: it tells how far measured points
+        reach, but no interval."""
+        variance = known.USUAL_DEVIATION**2
+        return cls(variance, variance, float(stats.t.ppf((1 + known.COVERAGE) / 2, known.USUAL_GROUPS)), 1)
+
+    @classmethod
+    def calibrate(cls, ratios: np.ndarray, groups: np.ndarray, kind: str = "network") -> Deviation:
         """From rows that were predicted without their group.
 
         Args:
@@ -50,12 +57,12 @@ class Deviation:
             kind: what is new about a group. Variants of one network deviate less than is usual of networks.
 
         Returns:
-            None where there are fewer than two groups: nothing says how groups differ.
+            :meth:`usual` where there are fewer than two groups: nothing says how groups differ.
         """
         _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
         many = len(counts)
         if many < 2:
-            return None
+            return cls.usual()
         means = np.bincount(inverse, ratios) / counts
         # Each group weighs the same, however many rows it has.
         within = float((np.bincount(inverse, (ratios - means[inverse]) ** 2) / counts).mean())
@@ -71,7 +78,10 @@ class Deviation:
 
     @property
     def half_width(self) -> float:
-        """Of the 90 % interval of a row of a new group, in the logarithm."""
+        """Of the 90 % interval of a row of a new group, in the logarithm; NaN where one group says nothing of
+        others."""
+        if self.groups_behind < 2:
+            return np.nan
         return self.quantile * float(np.sqrt(self.between + self.within))
 
     def given(self, x: np.ndarray, ratios: np.ndarray, groups: np.ndarray) -> Deviation:
@@ -99,7 +109,7 @@ class Deviation:
         left = self.between + known.LOCAL_SHARE * self.within - (across * weights.T).sum(axis=1)
         narrowed = self.quantile * np.sqrt(np.maximum(left, 0) + noise)
         told = np.isin(groups.astype(str), self.groups)
-        return self.ratios @ weights, np.where(told, np.minimum(half_widths, narrowed), half_widths)
+        return self.ratios @ weights, np.where(told, np.fmin(half_widths, narrowed), half_widths)
 
     def _kernel(
         self, x: np.ndarray, other: np.ndarray, groups: np.ndarray, other_groups: np.ndarray

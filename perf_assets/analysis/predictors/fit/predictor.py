@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from perf_assets.analysis.predictors import constants as known
-from perf_assets.analysis.predictors.features.configurations import measure_of
+from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, measure_of
 from perf_assets.analysis.predictors.features.costs import expected_costs, snapshot_of, values_of
 from perf_assets.analysis.predictors.features.design import Design
 from perf_assets.analysis.predictors.fit.applicability import Applicability
@@ -80,7 +80,7 @@ class Fitted:
         """Configurations as it sees them."""
         costs, frame = expected_costs(design, self.target), design.frame
         measured = np.isin(network_names(frame), list(self.applicability.levels))
-        kinds = np.where(measured & ("variant" in self.deviations), "variant", "network")
+        kinds = np.where(measured & ("variant" in self.new), "variant", "network")
         if self.new == ("device",):
             kinds = np.full(len(frame), "device")
         groups = np.empty(len(frame), dtype=object)
@@ -89,10 +89,11 @@ class Fitted:
             groups[own] = group_names(frame, kind)[own]
         tree_weights = np.where(measured, 1.0, known.NEW_NETWORK_TREE_WEIGHT)
         needed = self.model.needed(costs, design.shape, tree_weights)
-        shares = self.model.cost_shares(costs).to_numpy()
-        return Outlook(
-            needed, self.model.physics(costs), shares, kinds, groups.astype(str), places(design.shape)
-        )
+        shares, physics = self.model.cost_shares(costs).to_numpy(), self.model.physics(costs)
+        # What trees say of networks elsewhere need not hold on a new device, for all that they speak of alike.
+        learnt = known.LEARNT_APART * np.log(needed / physics)
+        at = np.column_stack([places(design.shape), learnt])
+        return Outlook(needed, physics, shares, kinds, groups.astype(str), at)
 
     def predict(self, design: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predictions with lower and upper end of their 90 % interval, in ``unit``, shape (n,) each."""
@@ -193,13 +194,11 @@ def fit_predictor(
     """
     y = values_of(design.frame, target)
     capped = target.startswith("memory") and new != ("device",)
-    model = _cost_model(design, target, y, np.arange(len(y)), trees, capped=capped)
+    new_device = new == ("device",)
+    model = _cost_model(design, target, y, np.arange(len(y)), trees, capped=capped, new_device=new_device)
     costs = expected_costs(design, target)
-    deviations = {}
-    for kind in new:
-        deviation = _deviation(design, target, y, kind, min(trees, known.CALIBRATION_TREES), capped=capped)
-        if deviation is not None:
-            deviations[kind] = deviation
+    fewer = min(trees, known.CALIBRATION_TREES)
+    deviations = {kind: _deviation(design, target, y, kind, fewer, capped=capped) for kind in new}
     return Fitted(
         target,
         measure_of(target)[1],
@@ -223,32 +222,44 @@ def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def _cost_model(
-    design: Design, target: str, y: np.ndarray, rows: np.ndarray, trees: int, *, capped: bool
+    design: Design,
+    target: str,
+    y: np.ndarray,
+    rows: np.ndarray,
+    trees: int,
+    *,
+    capped: bool,
+    new_device: bool,
 ) -> CostModel:
     """A cost model of some rows."""
     own = design.rows(rows)
     groups = network_names(own.frame)
-    return fit_cost_model(expected_costs(own, target), own.shape, y[rows], groups, capped=capped, trees=trees)
+    # Of another device, the same networks are asked about: what they took elsewhere is to be remembered.
+    leaf = 1 if new_device and target != LAYER_LATENCY else 2
+    return fit_cost_model(
+        expected_costs(own, target), own.shape, y[rows], groups, capped=capped, trees=trees, leaf=leaf
+    )
 
 
 def _deviation(
     design: Design, target: str, y: np.ndarray, kind: str, trees: int, *, capped: bool
-) -> Deviation | None:
+) -> Deviation:
     """How rows deviate from a model that saw nothing of their group; groups share at most ``FOLDS`` fits."""
     groups = group_names(design.frame, kind)
     names = pd.unique(groups)
     if len(names) < 2:
-        return None
+        return Deviation.usual()
     fold_of = {name: number % known.FOLDS for number, name in enumerate(names)}
     folds = np.array([fold_of[name] for name in groups])
     needed, cap = np.empty(len(y)), np.empty(len(y))
     for number in np.unique(folds):
         held = folds == number
-        model = _cost_model(design, target, y, np.flatnonzero(~held), trees, capped=capped)
+        rows = np.flatnonzero(~held)
+        model = _cost_model(design, target, y, rows, trees, capped=capped, new_device=kind == "device")
         own = design.rows(held)
         tree_weight = known.NEW_NETWORK_TREE_WEIGHT if kind == "network" else 1.0
         needed[held] = model.needed(expected_costs(own, target), own.shape, tree_weight)
         cap[held] = model.cap
     telling = inner_levels(design.frame) if kind == "variant" else in_large_groups(groups)
-    telling &= np.maximum(y, needed) < known.BELOW_CAP * cap
+    telling = telling & (np.maximum(y, needed) < known.BELOW_CAP * cap)
     return Deviation.calibrate(np.log(y[telling] / needed[telling]), groups[telling], kind)

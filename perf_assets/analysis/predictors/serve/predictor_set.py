@@ -22,7 +22,7 @@ from perf_assets.analysis.predictors.features.shapes import NetworkTables
 from perf_assets.analysis.predictors.fit.extrapolation import WITHIN_DEVICE
 from perf_assets.analysis.predictors.fit.predictor import Fitted, fit_predictor
 from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
-from perf_assets.schema.device_catalog import DEVICES_FILE, devices
+from perf_assets.schema.device_catalog import DEVICES_FILE, catalog, devices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,14 +43,20 @@ def domains(measured: pd.DataFrame) -> list[tuple[str, str, str]]:
     were."""
     counts = measured.groupby(["tool", "device", "stage"]).size()
     found: list[tuple[str, str, str]] = [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-assignment]
-    with_facts = [(tool, stage) for tool, device, stage in found if device in devices()]
+    with_facts = [(tool, stage) for tool, device, stage in found if device in accelerators()]
     several = [key for key in dict.fromkeys(with_facts) if with_facts.count(key) > 1]
     return found + [(tool, ANY_DEVICE, stage) for tool, stage in several]
 
 
+def accelerators() -> list[str]:
+    """Devices whose facts are known, without processors: what is common to cards is not common to them."""
+    kinds = catalog().kinds
+    return [name for name in devices() if kinds.get(name) != "cpu"]
+
+
 def rows_of(measured: pd.DataFrame, tool: str, device: str, stage: str) -> pd.DataFrame:
     """Measured rows of one of :func:`domains`. A device without facts says nothing about another one."""
-    own = measured["device"].isin(list(devices())) if device == ANY_DEVICE else measured["device"] == device
+    own = measured["device"].isin(accelerators()) if device == ANY_DEVICE else measured["device"] == device
     return measured[(measured["tool"] == tool) & own & (measured["stage"] == stage)]
 
 
