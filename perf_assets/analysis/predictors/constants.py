@@ -19,6 +19,9 @@ SMALL_GROUP = 0.02
 """Nothing is learnt from networks with fewer than this share of the largest one's rows: a handful of short runs
 is below what a power sensor resolves, and trees would take every network alike for one of them."""
 
+JUDGING_GROUP = 0.1
+"""Networks with fewer than this share do not judge how new ones are predicted."""
+
 NEW_NETWORK_TREE_WEIGHT = 0.5
 """How far trees are believed of a network that was not measured. Their features name the measured networks, so
 half of what they say may be true of those alone; of a measured network they are believed."""

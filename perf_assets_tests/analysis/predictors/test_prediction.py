@@ -261,7 +261,7 @@ def test_few_runs_fit_nothing_and_say_so(data):
 def test_real_logs_leave_one_network_out(data):
     from perf_assets.analysis.predictors.evaluation.scores import score_oom, score_target
     from perf_assets.analysis.predictors.features.design import design
-    from perf_assets.analysis.predictors.fit.calibration import fit_predictor
+    from perf_assets.analysis.predictors.fit.predictor import fit_predictor
 
     shutil.copytree(SAMPLES / "predictors" / "tx2", data.drops / "tx2")
     ingest(data)

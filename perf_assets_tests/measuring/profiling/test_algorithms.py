@@ -11,8 +11,8 @@ from torch import nn
 
 from perf_assets.measuring.networks import zoo
 from perf_assets.measuring.profiling import algorithms, cudnn
-from perf_assets.schema.vocabularies import CUDNN_ALGORITHMS
 from perf_assets.measuring.profiling.algorithms import ForcedConv2d, UnsupportedError, WrongOutputError, force
+from perf_assets.schema.vocabularies import CUDNN_ALGORITHMS
 
 EVERYWHERE = {**algorithms.EXPLICIT, "onednn": algorithms.onednn}
 

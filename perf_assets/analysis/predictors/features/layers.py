@@ -21,7 +21,7 @@ _SHAPES = ("in_channels", "out_channels", "kernel_size", "stride", "in_hw", "out
 def layer_designs(layers: pd.DataFrame, tables: NetworkTables) -> Iterator[tuple[str, str, Design]]:
     """Tools and devices with enough timed convolutions, and the design matrix of each; arguments as below."""
     for key, group in layers.groupby(["tool", "device"]):
-        tool, device = map(str, key)  # ty: ignore[not-iterable]
+        tool, device = (str(part) for part in key)  # ty: ignore[not-iterable]
         rows = layer_design(group.reset_index(drop=True), tables)
         if len(rows) >= MIN_LAYERS:
             yield tool, device, rows

@@ -90,9 +90,9 @@ class NetworkTables:
         self._modules: dict[tuple[str, float], nn.Module] = {}
         self._folders: dict[tuple[str, float], str] = {}
         self._totals: dict[tuple[str, int], tuple[float, float, float]] = {}
-        for row in self.totals.itertuples(index=False):
-            own = float(row.gmacs), float(row.activations_m), float(row.params_m)
-            self._totals[str(row.model), int(row.input_size)] = own
+        for row in self.totals.to_dict("records"):
+            own = float(row["gmacs"]), float(row["activations_m"]), float(row["params_m"])
+            self._totals[str(row["model"]), int(row["input_size"])] = own
         if not self.pruned.empty:
             for row in self.pruned.iloc[::-1].itertuples():
                 self._folders[canonical(str(row.model)), round(float(row.pruning_ratio), 6)] = str(row.folder)

@@ -124,10 +124,10 @@ def fit_coefficients(
     return solution * scale
 
 
-def in_large_groups(groups: np.ndarray) -> np.ndarray:
-    """Rows of groups with at least ``SMALL_GROUP`` of the largest group's rows: a mask of shape (n,)."""
+def in_large_groups(groups: np.ndarray, share: float = known.SMALL_GROUP) -> np.ndarray:
+    """Rows of groups with at least a share of the largest group's rows: a mask of shape (n,)."""
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    return (counts >= known.SMALL_GROUP * counts.max())[inverse]
+    return (counts >= share * counts.max())[inverse]
 
 
 def thinned(groups: np.ndarray, most: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from perf_assets.analysis.predictors.features.design import Design
 from perf_assets.analysis.predictors.fit.applicability import Applicability
 from perf_assets.analysis.predictors.fit.cost_model import CostModel, fit_cost_model, in_large_groups
 from perf_assets.analysis.predictors.fit.extrapolation import (
+    MANY_NETWORKS,
     WITHIN_DEVICE,
     group_names,
     inner_levels,
@@ -91,7 +92,7 @@ class Fitted:
         needed = self.model.needed(costs, design.shape, tree_weights)
         shares, physics = self.model.cost_shares(costs).to_numpy(), self.model.physics(costs)
         # What trees say of networks elsewhere need not hold on a new device, for all that they speak of alike.
-        learnt = known.LEARNT_APART * np.log(needed / physics)
+        learnt = known.LEARNT_APART * np.log(np.maximum(needed, 1e-300) / np.maximum(physics, 1e-300))
         at = np.column_stack([places(design.shape), learnt])
         return Outlook(needed, physics, shares, kinds, groups.astype(str), at)
 
@@ -260,6 +261,8 @@ def _deviation(
         tree_weight = known.NEW_NETWORK_TREE_WEIGHT if kind == "network" else 1.0
         needed[held] = model.needed(expected_costs(own, target), own.shape, tree_weight)
         cap[held] = model.cap
-    telling = inner_levels(design.frame) if kind == "variant" else in_large_groups(groups)
+    # Of a few networks, a handful of runs judges nothing; of many families, small ones are as telling as large.
+    share = known.JUDGING_GROUP if len(names) < MANY_NETWORKS else 0.0
+    telling = inner_levels(design.frame) if kind == "variant" else in_large_groups(groups, share)
     telling = telling & (np.maximum(y, needed) < known.BELOW_CAP * cap)
     return Deviation.calibrate(np.log(y[telling] / needed[telling]), groups[telling], kind)
