@@ -13,18 +13,38 @@ from perf_assets.workspace.paths import data_paths
 
 
 @click.command()
-def fit() -> None:
+@click.option(
+    "--train-networks", multiple=True, metavar="NAME", help="Learn from these networks alone; repeatable."
+)
+@click.option(
+    "--eval-networks",
+    multiple=True,
+    metavar="NAME",
+    help="Hold these networks out and judge by them; repeatable.",
+)
+def fit(train_networks: tuple[str, ...], eval_networks: tuple[str, ...]) -> None:
     """Fit the predictors to the published runs, score them beside their peers, publish scores and
     predictions."""
     from perf_assets.analysis.predictors import pipeline
 
     with plain_errors():
-        scores = pipeline.fit_all(data_paths())
+        chosen = None
+        if train_networks or eval_networks:
+            from perf_assets.analysis.predictors.evaluation.scores import ChosenNetworks
+
+            chosen = ChosenNetworks(train_networks, eval_networks)
+        scores = pipeline.fit_all(data_paths(), chosen)
+        shortages = _shortages()
     if not scores:
-        raise click.ClickException(_shortage())
-    columns = ["target", "device", "split", "method", "n", "mape", "coverage", "abstained"]
+        raise click.ClickException("\n".join([_nothing_fitted(shortages), *shortages, _CURE]))
+    columns = [
+        *("target", "device", "split", "method", "n", "mape", "mape_answered"),
+        *("coverage_answered", "abstained"),
+    ]
     rows = [tuple(row.get(name) for name in columns) for row in scores if row["group"] == "all"]
     print_table(columns, rows)
+    if shortages:
+        say("\n".join(["not fitted, too few configurations were measured:", *shortages, _CURE]))
 
 
 _MODEL = click.option(
@@ -143,21 +163,26 @@ def plan(
     print_table(header, [*capacity.pareto(predictions, meets)[columns].itertuples(index=False, name=None)])
 
 
-def _shortage() -> str:
-    """Which device, stage and target have too few measured configurations to fit on, in words."""
+_CURE = "measure more with 'perf-assets sweep', or drop profiles of these devices"
+
+
+def _shortages() -> list[str]:
+    """Which device, stage and target have too few measured configurations to fit on: a line each."""
     from perf_assets.analysis.predictors import pipeline
     from perf_assets.analysis.predictors.serve.predictor_set import shortages
 
-    seen = pipeline.read_measurements(data_paths())
-    lines = [
+    return [
         f"  {row['device']} ({row['tool']}), {row['stage']}, {row['target']}: {row['measured']} measured"
         f" configurations, {row['needed']} are needed"
-        for row in shortages(seen.runs)
+        for row in shortages(pipeline.read_measurements(data_paths()).runs)
     ]
-    cure = "measure more with 'perf-assets sweep', or drop profiles of these devices"
-    if not lines:
-        return f"nothing to fit: no run of a profiler is in the tables; {cure}"
-    return "\n".join(["nothing to fit: too few configurations were measured", *lines, cure])
+
+
+def _nothing_fitted(shortages: list[str]) -> str:
+    """Why there is nothing, in words."""
+    if shortages:
+        return "nothing to fit: too few configurations were measured"
+    return "nothing to fit: no run of a profiler is in the tables"
 
 
 def _own_networks(models: Iterable[str]) -> dict:

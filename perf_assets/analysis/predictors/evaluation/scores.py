@@ -20,8 +20,9 @@ from perf_assets.analysis.predictors.evaluation.baselines import baselines_of
 from perf_assets.analysis.predictors.features.configurations import MEASURES
 from perf_assets.analysis.predictors.features.costs import snapshot_of, values_of
 from perf_assets.analysis.predictors.features.design import Design
+from perf_assets.analysis.predictors.features.shapes import canonical
 from perf_assets.analysis.predictors.fit.cost_model import relative_errors_pct
-from perf_assets.analysis.predictors.fit.extrapolation import family_names, has_many_networks
+from perf_assets.analysis.predictors.fit.extrapolation import family_names, has_many_networks, network_names
 from perf_assets.analysis.predictors.fit.forest import SEED
 from perf_assets.analysis.predictors.fit.predictor import OURS, Fitted, best_threshold, fit_predictor
 
@@ -95,6 +96,28 @@ def folds(frame: pd.DataFrame) -> Iterator[Fold]:
     if len(frame) >= 5 * MIN_ROWS:
         held = np.random.default_rng(SEED).random(len(frame)) < 0.2
         yield Fold("random_leaky", "all", ~held, held, "variant")
+
+
+@dataclass(frozen=True)
+class ChosenNetworks:
+    """Networks to learn from (all others, where none are named), and networks to be judged on, by name."""
+
+    train: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    def learnt_from(self, frame: pd.DataFrame) -> np.ndarray:
+        """Rows to learn from, a mask of shape (n,)."""
+        names = network_names(frame)
+        held = np.isin(names, [canonical(name) for name in self.held])
+        return np.isin(names, [canonical(name) for name in self.train]) & ~held if self.train else ~held
+
+    def folds(self, frame: pd.DataFrame) -> Iterator[Fold]:
+        """One split for each network to be judged on that has rows."""
+        train, names = self.learnt_from(frame), network_names(frame)
+        for name in self.held:
+            held = names == canonical(name)
+            if held.any() and train.any():
+                yield Fold("chosen", name, train, held, "network")
 
 
 def leaks(train: Design, held: Design) -> list[str]:
@@ -186,7 +209,12 @@ Fit = Callable[[Design, str, tuple[str, ...]], Fitted]
 
 
 def score_target(
-    design: Design, target: str, device: str, *, fit: Fit = fit_predictor
+    design: Design,
+    target: str,
+    device: str,
+    *,
+    fit: Fit = fit_predictor,
+    splits: Callable[[pd.DataFrame], Iterator[Fold]] = folds,
 ) -> list[dict[str, Any]]:
     """Scores of ours and of the peers on every split of rows of one stage and tool.
 
@@ -196,6 +224,7 @@ def score_target(
         target: a key of ``MEASURES``, ``oom`` or ``layer_latency``.
         device: name for the rows; of several devices each row has the held-out one's.
         fit: how ours is fitted; tests put in broken ones.
+        splits: the splits to judge by; by default :func:`folds`.
 
     Returns:
         Rows of ``predictor_scores``; several folds of one split also as group ``all``. In the splits of
@@ -215,7 +244,7 @@ def score_target(
     transferred: dict[tuple[str, str, str], list[_Held]] = {}
     peers = baselines_of(target, tool)
 
-    for fold in folds(design.frame):
+    for fold in splits(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
         if len(train) < MIN_ROWS and fold.split != "config":

@@ -12,7 +12,12 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from perf_assets.analysis.predictors.constants import MIN_ROWS
-from perf_assets.analysis.predictors.evaluation.scores import score_oom, score_target
+from perf_assets.analysis.predictors.evaluation.scores import (
+    ChosenNetworks,
+    folds,
+    score_oom,
+    score_target,
+)
 from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, MEASURES, complete_keys
 from perf_assets.analysis.predictors.features.costs import values_of
 from perf_assets.analysis.predictors.features.design import Design, design, joined
@@ -99,6 +104,7 @@ def fit_targets(
     targets: tuple[str, ...],
     folder: Path,
     layers: pd.DataFrame | None = None,
+    chosen: ChosenNetworks | None = None,
 ) -> list[dict[str, Any]]:
     """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
 
@@ -108,16 +114,31 @@ def fit_targets(
         targets: keys of ``MEASURES``, with ``memory`` out-of-memory is judged too; or ``layer_latency``.
         folder: where the files go.
         layers: single convolutions' times, rows of ``configurations.LAYERS_QUERY``.
+        chosen: networks to learn from and to be judged on, instead of all and of every split.
 
     Returns:
         Rows of ``predictor_scores``.
     """
     tasks = []
+    designs: dict[tuple[str, str, str], Design] = {}
     for domain in domains(measured):
         own = rows_of(measured, *domain)
         told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
-        if told and len(everything := without_outliers(design(own, tables))):
-            tasks += [(everything, target, domain) for target in told]
+        if not told:
+            continue
+        tool, device, stage = domain
+        if device == ANY_DEVICE:
+            designs[domain] = joined(
+                [
+                    part
+                    for key, part in designs.items()
+                    if key[::2] == (tool, stage) and key[1] in accelerators()
+                ]
+            )
+        else:
+            designs[domain] = without_outliers(design(own, tables))
+        if len(designs[domain]):
+            tasks += [(designs[domain], target, domain) for target in told]
     if layers is not None and LAYER_LATENCY in targets:
         by_tool: dict[str, list[Design]] = {}
         for tool, device, timed in layer_designs(layers, tables):
@@ -129,22 +150,29 @@ def fit_targets(
     # What takes longest must not begin last.
     tasks.sort(key=lambda task: len(task[0]), reverse=True)
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
-    results = Parallel(workers)(delayed(_fit_target)(*task, folder) for task in tasks)
+    results = Parallel(workers)(delayed(_fit_target)(*task, folder, chosen) for task in tasks)
     return [row for rows in results for row in rows]
 
 
 def _fit_target(
-    everything: Design, target: str, domain: tuple[str, str, str], folder: Path
+    everything: Design,
+    target: str,
+    domain: tuple[str, str, str],
+    folder: Path,
+    chosen: ChosenNetworks | None,
 ) -> list[dict[str, Any]]:
     tool, device, stage = domain
+    splits = chosen.folds if chosen else folds
+    rows = score_target(everything, target, device, splits=splits)
+    if chosen:
+        everything = everything.rows(chosen.learnt_from(everything.frame))
     known = np.isfinite(values_of(everything.frame, target))
     if known.sum() < MIN_ROWS:
         return []
-    rows = score_target(everything, target, device)
     new = ("device",) if device == ANY_DEVICE else WITHIN_DEVICE
     fitted = fit_predictor(everything.rows(known), target, new)
     if target == "memory" and device != ANY_DEVICE:
-        rows += score_oom(everything, device)
+        rows += [] if chosen else score_oom(everything, device)
         fitted = fitted.with_limit(everything)
     save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
     return rows
