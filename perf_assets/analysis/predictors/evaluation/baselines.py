@@ -104,27 +104,26 @@ def constant(train: Design, held: Design, y: np.ndarray) -> np.ndarray:
     return np.full(len(held), float(np.median(y)))
 
 
-def baselines_of(target: str, tool: str) -> dict[str, Baseline]:
-    """The peers of a target on the runs of a tool, by name."""
-    times: dict[str, Baseline] = {
-        "roofline": roofline,
-        "boosted_roofline": boosted_roofline,
-        "nnls": plain_nnls,
-        "constant": constant,
-    }
-    if target == "layer_latency":
-        return times | ({"ai3": ai3_layers} if tool == "ai3" else {})
-    own: dict[str, dict[str, Baseline]] = {
+def baselines_of(target: str, tool: str, new: str = "network") -> dict[str, Baseline]:
+    """The peers of a target on the runs of a tool where something is new, by name."""
+    family = family_of(tool)
+    by_family: dict[str, dict[str, Baseline]] = {
         "device": {"perf4sight": perf4sight},
         "host_staged": {"ai3": ai3},
-        "totals": {},
     }
-    peers = own[family_of(tool)]
+    own = by_family.get(family, {})
+    if target == "layer_latency":
+        own = {"ai3": ai3_layers} if tool == "ai3" else {}
+    peers: dict[str, Baseline] = {**own, "constant": constant}
     if target.startswith("memory"):
-        return peers | {"constant": constant}
-    if target == "energy" and family_of(tool) == "host_staged":
-        return peers | {"tdp_times_time": tdp_times_time, "nnls": plain_nnls, "constant": constant}
-    return peers | times | {"one_factor": one_factor}
+        return peers
+    peers["nnls"] = plain_nnls
+    if target == "energy":
+        return peers | ({"tdp_times_time": tdp_times_time} if family == "host_staged" else {})
+    peers["roofline"] = roofline
+    if new == "device" or not own:
+        peers["boosted_roofline"] = boosted_roofline
+    return peers | ({"one_factor": one_factor} if new == "device" else {})
 
 
 def _boosted_log(x: np.ndarray, x_held: np.ndarray, y: np.ndarray) -> np.ndarray:

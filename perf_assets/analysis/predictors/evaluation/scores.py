@@ -242,8 +242,6 @@ def score_target(
     stage = str(design.frame["stage"].iloc[0]) if "stage" in design.frame else "inference"
     held_by: dict[tuple[str, str, str], list[tuple[str, _Held]]] = {}
     transferred: dict[tuple[str, str, str], list[_Held]] = {}
-    peers = baselines_of(target, tool)
-
     for fold in splits(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
@@ -251,6 +249,7 @@ def score_target(
             continue
         fitted = _fitted(train, held, target, fold.new, fit)
         methods = {OURS: _ours(fitted, held, y_held)}
+        peers = baselines_of(target, tool, fold.new)
         methods |= {name: _Held(y_held, method(train, held, y_train)) for name, method in peers.items()}
         scored_device = fold.group if fold.new == "device" else device
         if fold.split in TRANSFER and target in MEASURES:
