@@ -30,32 +30,44 @@ from perf_assets.analysis.predictors.serve.predictor_set import ANY_DEVICE, doma
 from perf_assets.schema.device_catalog import Device
 
 Costs = Callable[[pd.DataFrame], pd.DataFrame]
-TREES = 60
+TREES = 40
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="*", type=Path, default=DEFAULT_FOLDERS)
     with tempfile.TemporaryDirectory() as temporary:
-        seen = prediction.read_measurements(drops_of(parser.parse_args().folders, Path(temporary)))
-        print("| part | TX2 latency | TX2 memory | ai3 latency | ai3 energy | convolutions, new device |")
-        print("|---|---|---|---|---|---|")
-        for name, change in CHANGES.items():
-            with contextlib.ExitStack() as stack:
-                costs, tree_weight, direct = change(stack)
-                cells = errors(seen, costs, tree_weight, direct)
-            print(f"| {name} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |", flush=True)
+        table(prediction.read_measurements(drops_of(parser.parse_args().folders, Path(temporary))))
 
 
-def errors(seen: prediction.Measurements, costs: Costs, tree_weight: float, direct: float) -> Iterator[float]:
-    """Mean errors in the order of the table's columns; devices of one column weigh the same."""
+def table(seen: prediction.Measurements) -> None:
+    """Print a line a change."""
+    print("| part | TX2 latency | TX2 memory | ai3 latency | ai3 energy | convolutions, new device |")
+    print("|---|---|---|---|---|---|")
+    rows = designs_of(seen)
+    for name, change in CHANGES.items():
+        with contextlib.ExitStack() as stack:
+            costs, tree_weight, direct = change(stack)
+            cells = list(errors(rows, costs, tree_weight, direct))
+        print(f"| {name} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |", flush=True)
+
+
+def designs_of(seen: prediction.Measurements) -> tuple[list[Design], list[Design], Design]:
+    """Rows of the TX2, of each of ai3's devices, and of single convolutions on all devices."""
     tx2, ai3 = [], []
     for tool, device, stage in domains(seen.runs):
         if device != ANY_DEVICE and tool in ("perf4sight", "ai3"):
             rows = design(rows_of(seen.runs, tool, device, stage), seen.tables, with_peer=False)
             (tx2 if tool == "perf4sight" else ai3).append(without_outliers(rows))
     layers = seen.layers[seen.layers["tool"] == "neusight"]
-    convolutions = joined([without_outliers(rows) for *_, rows in layer_designs(layers, seen.tables)])
+    return tx2, ai3, joined([without_outliers(rows) for *_, rows in layer_designs(layers, seen.tables)])
+
+
+def errors(
+    rows: tuple[list[Design], list[Design], Design], costs: Costs, tree_weight: float, direct: float
+) -> Iterator[float]:
+    """Mean errors in the order of the table's columns; devices of one column weigh the same."""
+    tx2, ai3, convolutions = rows
     for parts, target in ((tx2, "latency"), (tx2, "memory"), (ai3, "latency"), (ai3, "energy")):
         yield float(np.mean([left_out_pct(part, target, costs, tree_weight, direct) for part in parts]))
     yield left_out_pct(convolutions, "layer_latency", costs, 1.0, 0.0, by_device=True)
