@@ -81,7 +81,9 @@ class Fitted:
         """Configurations as it sees them."""
         costs, frame = expected_costs(design, self.target), design.frame
         measured = np.isin(network_names(frame), list(self.applicability.levels))
-        kinds = np.where(measured & ("variant" in self.new), "variant", "network")
+        # Where one variant alone was measured of each network, variants tell no more than networks do.
+        known_variants = "variant" in self.deviations and self.deviations["variant"].groups_behind > 1
+        kinds = np.where(measured & (known_variants or "network" not in self.new), "variant", "network")
         if self.new == ("device",):
             kinds = np.full(len(frame), "device")
         groups = np.empty(len(frame), dtype=object)
@@ -263,6 +265,6 @@ def _deviation(
         cap[held] = model.cap
     # Of a few networks, a handful of runs judges nothing; of many families, small ones are as telling as large.
     share = known.JUDGING_GROUP if len(names) < MANY_NETWORKS else 0.0
-    telling = inner_levels(design.frame) if kind == "variant" else in_large_groups(groups, share)
+    telling = in_large_groups(groups, share) & (inner_levels(design.frame) if kind == "variant" else True)
     telling = telling & (np.maximum(y, needed) < known.BELOW_CAP * cap)
     return Deviation.calibrate(np.log(y[telling] / needed[telling]), groups[telling], kind)
