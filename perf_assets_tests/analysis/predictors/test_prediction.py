@@ -126,7 +126,7 @@ def test_scores_and_predictions_are_tables(world):
         """SELECT DISTINCT method FROM predictor_scores WHERE split = 'leave_one_network_out'
                             AND target = 'latency' AND "group" = 'all' ORDER BY ALL""",
     )
-    assert methods == [("constant",), ("perf4sight",), ("perf_assets",), ("roofline",)]
+    assert methods == [("constant",), ("nnls",), ("perf4sight",), ("perf_assets",), ("roofline",)]
     [(rows, ordered)] = sql(
         world,
         "SELECT count(*), bool_and(lower <= predicted AND predicted <= upper) FROM predictions WHERE target "
@@ -164,6 +164,8 @@ def test_predict_and_plan(world):
     assert done.exit_code == 0, done.output
     assert "largest batch" in done.output
     assert run(world, "plan", "--device", "tx2", "--max-latency-ms", "0.001").exit_code == 1
+    done = run(world, "plan", "--device", "tx2", "--model", "wide", "--measure-next", "3")
+    assert "to measure next" in done.output, done.output
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,25 @@ def test_dagster_gives_the_same_scores_as_the_command(world, tmp_path, monkeypat
         "predictor_scores ORDER BY ALL"
     )
     assert sql(copy, query) == sql(world, query)
+
+
+def test_networks_to_learn_from_and_to_judge_by_can_be_named(world, tmp_path):
+    from perf_assets.workspace.paths import DataPaths
+
+    copy = DataPaths(tmp_path / "copy")
+    shutil.copytree(world.root, copy.root)
+    done = run(
+        copy, "fit", "--train-networks", "wide", "--train-networks", "narrow", "--eval-networks", "pointwise"
+    )
+    assert done.exit_code == 0, done.output
+    splits = sql(copy, """SELECT DISTINCT split, "group" FROM predictor_scores WHERE target = 'latency'""")
+    assert set(splits) == {("chosen", "all")}
+    [(errors, answered)] = sql(
+        copy,
+        "SELECT count(mape), count(*) FILTER (abstained = 100 OR mape_answered IS NOT NULL) FROM predictor_scores "
+        "WHERE target = 'latency' AND method = 'perf_assets'",
+    )
+    assert errors == answered == 1
 
 
 def test_few_runs_fit_nothing_and_say_so(data):

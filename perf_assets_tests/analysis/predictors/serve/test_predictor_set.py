@@ -159,6 +159,20 @@ def test_a_plan_keeps_its_limits(fitted_folder):
     assert 0.0 in set(worth["pruning_ratio"])
 
 
+def test_what_to_measure_next_is_what_is_least_sure():
+    answers = pd.DataFrame(
+        {
+            "model": ["a", "a", "b", "b"],
+            "device": "tx2",
+            "batch_size": [1, 2, 1, 2],
+            "latency_lower": [1.0, 1.0, 1.0, np.nan],
+            "latency_upper": [1.1, 1.5, 1.2, np.nan],
+        }
+    )
+    chosen = capacity.least_sure(answers, 3)
+    assert [*zip(chosen["model"], chosen["batch_size"], strict=True)] == [("b", 2), ("a", 2), ("b", 1)]
+
+
 def test_memory_at_the_cap_teaches_nothing(fitted_folder):
     """A full device says that a network needs much, not how much: the answer elsewhere must not move."""
     predictor = load_predictor(fitted_folder[0], "tx2", "training", small.tables())
