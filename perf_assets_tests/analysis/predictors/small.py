@@ -98,7 +98,7 @@ def true_costs(
     memory_mib = 200 + (2 * batch * kept + 3 * params) * 4 / 2**20
     return (
         memory_mib,
-        5 + mac_ms * batch * macs / 1e9 + mib_ms * batch * moved * 4 / 2** 20 + 0.5 * convolutions,
+        5 + mac_ms * batch * macs / 1e9 + mib_ms * batch * moved * 4 / 2**20 + 0.5 * convolutions,
     )
 
 
