@@ -88,7 +88,7 @@ def fit_cost_model(
     if len(y) == 0 or not (y > 0).all():
         raise ValueError(f"{len(y)} rows to fit on, all values must be above 0")
     cap = float(y.max()) if capped else np.inf
-    kept = np.flatnonzero(in_large_groups(groups))
+    kept = np.flatnonzero(in_large_groups(groups, known.SMALL_GROUP))
     kept = kept[thinned(groups[kept], known.MOST_ROWS)]
     expected, shape, y, groups = expected.iloc[kept], shape.iloc[kept], y[kept], groups[kept]
     names = [str(name) for name in expected if (expected[name] > 0).any()]
@@ -124,7 +124,7 @@ def fit_coefficients(
     return solution * scale
 
 
-def in_large_groups(groups: np.ndarray, share: float = known.SMALL_GROUP) -> np.ndarray:
+def in_large_groups(groups: np.ndarray, share: float) -> np.ndarray:
     """Rows of groups with at least a share of the largest group's rows: a mask of shape (n,)."""
     _, inverse, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     return (counts >= share * counts.max())[inverse]
