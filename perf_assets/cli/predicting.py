@@ -13,18 +13,38 @@ from perf_assets.workspace.paths import data_paths
 
 
 @click.command()
-def fit() -> None:
+@click.option(
+    "--train-networks", multiple=True, metavar="NAME", help="Learn from these networks alone; repeatable."
+)
+@click.option(
+    "--eval-networks",
+    multiple=True,
+    metavar="NAME",
+    help="Hold these networks out and judge by them; repeatable.",
+)
+def fit(train_networks: tuple[str, ...], eval_networks: tuple[str, ...]) -> None:
     """Fit the predictors to the published runs, score them beside their peers, publish scores and
     predictions."""
     from perf_assets.analysis.predictors import pipeline
 
     with plain_errors():
-        scores = pipeline.fit_all(data_paths())
+        chosen = None
+        if train_networks or eval_networks:
+            from perf_assets.analysis.predictors.evaluation.scores import ChosenNetworks
+
+            chosen = ChosenNetworks(train_networks, eval_networks)
+        scores = pipeline.fit_all(data_paths(), chosen)
+        shortages = _shortages()
     if not scores:
-        raise click.ClickException(_shortage())
-    columns = ["target", "device", "split", "method", "n", "mape", "coverage", "abstained"]
+        raise click.ClickException("\n".join([_nothing_fitted(shortages), *shortages, _CURE]))
+    columns = [
+        *("target", "device", "split", "method", "n", "mape", "mape_answered"),
+        *("coverage_answered", "abstained"),
+    ]
     rows = [tuple(row.get(name) for name in columns) for row in scores if row["group"] == "all"]
     print_table(columns, rows)
+    if shortages:
+        say("\n".join(["not fitted, too few configurations were measured:", *shortages, _CURE]))
 
 
 _MODEL = click.option(
@@ -93,71 +113,85 @@ def predict(
 
 
 @click.command()
-@_DEVICE
+@click.option("--device", "devices", required=True, multiple=True, help="Device; several are compared.")
 @_STAGE
 @click.option("--model", "models", multiple=True, help="Network; default is every measured one.")
 @click.option("--max-memory-mib", type=float, help="Largest memory in use.")
 @click.option("--max-latency-ms", type=float, help="Largest time of one step.")
 @click.option("--sure", is_flag=True, help="Judge by the upper ends of the intervals.")
+@click.option("--measure-next", type=click.IntRange(min=1), help="Name so many points to measure next.")
 @_INPUT
 def plan(
-    device: str,
+    devices: tuple[str, ...],
     stage: str,
     models: tuple[str, ...],
     max_memory_mib: float | None,
     max_latency_ms: float | None,
     sure: bool,
+    measure_next: int | None,
     input_size: int | None,
 ) -> None:
-    """Show the largest batch that fits, and which batch sizes and pruning levels are worth their cost."""
+    """Show the largest batch that fits on each device, which batch sizes and pruning levels are worth their cost,
+    and what to measure next."""
+    import pandas as pd
+
     from perf_assets.analysis.predictors import pipeline
     from perf_assets.analysis.predictors.serve import capacity
 
     with plain_errors():
         paths = data_paths()
         seen = pipeline.read_measurements(paths)
-        predictor = pipeline.load(paths, device, stage, seen, _own_networks(models))
-        own = seen.runs[seen.runs["device"].isin(predictor.learnt_on) & (seen.runs["stage"] == stage)]
-        predictions = capacity.grid(
-            predictor, list(models) or sorted(own["model"].unique()), input_size=input_size or 0
-        )
+        parts = []
+        for device in devices:
+            predictor = pipeline.load(paths, device, stage, seen, _own_networks(models))
+            own = seen.runs[seen.runs["device"].isin(predictor.learnt_on) & (seen.runs["stage"] == stage)]
+            named = list(models) or sorted(own["model"].unique())
+            parts.append(capacity.grid(predictor, named, input_size=input_size or 0))
+        predictions = pd.concat(parts, ignore_index=True)
         if predictions.empty:
             raise ValueError(
                 f"no shapes of {', '.join(models)}: drop a layer table, or use torchvision's names"
             )
     meets = capacity.feasible(predictions, max_memory_mib, max_latency_ms, sure=sure)
-    columns = [
-        name
-        for name in ("model", "pruning_ratio", "batch_size", "latency", "memory", "energy", "abstain")
-        if name in predictions
-    ]
+    names = ["model", "pruning_ratio", "batch_size", "latency", "memory", "energy", "abstain"]
+    columns = [*(["device"] if len(devices) > 1 else []), *(name for name in names if name in predictions)]
     shown = {"latency": "latency ms", "memory": "memory MiB", "energy": "energy J", "pruning_ratio": "pruned"}
     header = [shown.get(name, name.replace("_", " ")) for name in columns]
     if not meets.any():
         raise click.ClickException("no configuration meets these limits")
-    click.echo("largest batch")
-    print_table(
-        header, [*capacity.largest_batches(predictions, meets)[columns].itertuples(index=False, name=None)]
-    )
-    click.echo("worth their cost (no other is faster per image, less pruned and smaller)")
-    print_table(header, [*capacity.pareto(predictions, meets)[columns].itertuples(index=False, name=None)])
+    tables = {
+        "largest batch": capacity.largest_batches(predictions, meets),
+        "worth their cost (no other is faster per image, less pruned and smaller)": capacity.pareto(
+            predictions, meets
+        ),
+    }
+    if measure_next is not None and "latency" in predictions:
+        tables["to measure next (least sure)"] = capacity.least_sure(predictions[meets], measure_next)
+    for title, rows in tables.items():
+        click.echo(title)
+        print_table(header, [*rows[columns].itertuples(index=False, name=None)])
 
 
-def _shortage() -> str:
-    """Which device, stage and target have too few measured configurations to fit on, in words."""
+_CURE = "measure more with 'perf-assets sweep', or drop profiles of these devices"
+
+
+def _shortages() -> list[str]:
+    """Which device, stage and target have too few measured configurations to fit on: a line each."""
     from perf_assets.analysis.predictors import pipeline
     from perf_assets.analysis.predictors.serve.predictor_set import shortages
 
-    seen = pipeline.read_measurements(data_paths())
-    lines = [
+    return [
         f"  {row['device']} ({row['tool']}), {row['stage']}, {row['target']}: {row['measured']} measured"
         f" configurations, {row['needed']} are needed"
-        for row in shortages(seen.runs)
+        for row in shortages(pipeline.read_measurements(data_paths()).runs)
     ]
-    cure = "measure more with 'perf-assets sweep', or drop profiles of these devices"
-    if not lines:
-        return f"nothing to fit: no run of a profiler is in the tables; {cure}"
-    return "\n".join(["nothing to fit: too few configurations were measured", *lines, cure])
+
+
+def _nothing_fitted(shortages: list[str]) -> str:
+    """Why there is nothing, in words."""
+    if shortages:
+        return "nothing to fit: too few configurations were measured"
+    return "nothing to fit: no run of a profiler is in the tables"
 
 
 def _own_networks(models: Iterable[str]) -> dict:

@@ -37,9 +37,23 @@ class Device:
     integrated: bool
     launched_year: int
     source: str
+    peak_fp16_tflops: float | None = None
+    multiprocessors: int | None = None
+    l2_cache_mib: float | None = None
+    base_clock_mhz: float | None = None
+    boost_clock_mhz: float | None = None
+
+    @property
+    def sustained_fp32_tflops(self) -> float:
+        """Peak at the middle of base and boost clock: what power allows for long lies between them."""
+        if self.base_clock_mhz is None or self.boost_clock_mhz is None:
+            return self.peak_fp32_tflops
+        return self.peak_fp32_tflops * (self.base_clock_mhz + self.boost_clock_mhz) / 2 / self.boost_clock_mhz
 
 
 _FACTS = tuple(name for name in Device.__dataclass_fields__ if name != "name")
+_NEEDED_FACTS = _FACTS[: _FACTS.index("source") + 1]
+"""Facts that are given together or not at all; the others may be missing."""
 _KIND_WORDS = {
     "cpu": "cpu",
     "host": "cpu",
@@ -183,10 +197,9 @@ def _entries(file: Path, content: bytes) -> dict[str, dict]:
         if entry.get("kind", "gpu") not in KINDS:
             raise CatalogError(f"{where}: kind {entry['kind']!r} is none of {', '.join(KINDS)}")
         given = set(entry) & set(_FACTS)
-        if given and given != set(_FACTS):
-            raise CatalogError(
-                f"{where} lacks {', '.join(sorted(set(_FACTS) - given))}: give all facts or none"
-            )
+        missing = sorted(set(_NEEDED_FACTS) - given)
+        if given and missing:
+            raise CatalogError(f"{where} lacks {', '.join(missing)}: give all facts or none")
     return entries
 
 

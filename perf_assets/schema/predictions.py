@@ -9,13 +9,17 @@ PREDICTOR_SCORES = table(
     text("target", "latency, memory (used), memory_allocated, memory_reserved, energy, oom or layer_latency"),
     text("device", "the device, such as tx2; of several devices in one fit, the held-out one"),
     text("stage", "training or inference"),
-    text("method", "perf_assets, or a baseline: perf4sight, ai3, roofline, tdp_times_time, constant"),
+    text(
+        "method",
+        "perf_assets, or a baseline: perf4sight, ai3, nnls, roofline, boosted_roofline, one_factor, "
+        "tdp_times_time, constant",
+    ),
     text(
         "split",
-        "leave_one_network_out, leave_one_device_out, unseen_pruning_level, config; transfer_to_network and"
-        " transfer_to_device (what was held out, after some of its points were measured); or random_leaky, "
-        "whose test"
-        " rows have near twins among the training rows",
+        "leave_one_network_out, leave_one_family_out (of many networks, whole families), leave_one_device_out, "
+        "unseen_pruning_level, config, chosen (networks that a fit was told to hold out); transfer_to_network, "
+        "transfer_to_family and transfer_to_device (what was held out, after some of its points were measured); "
+        "or random_leaky, whose test rows have near twins among the training rows",
     ),
     text(
         "group",
@@ -32,8 +36,10 @@ PREDICTOR_SCORES = table(
     number(
         "abstained",
         "%",
-        "share of the rows outside what the method knows; they count in the errors all the same",
+        "share of the rows outside what the method knows; they count in mape and coverage all the same",
     ),
+    number("mape_answered", "%", "mape of the rows that the method answered; NULL where it answered none"),
+    number("coverage_answered", "%", "coverage of the rows that the method answered"),
     text("snapshot", "hash of the training rows: 16 hex digits"),
 )
 

@@ -1,9 +1,8 @@
 """What a network will cost on a device before anybody runs it: latency, memory, energy, and whether it fits.
 
-``configurations`` reads what was measured, ``networks`` finds shapes; ``design`` turns both into ``terms`` of
-cost and ``layers`` does so for single convolutions. ``cost_model`` fits costs and trees, ``fitting`` does
-that again with something left out, by what is new (``novelty``): so ``intervals`` says how sure an answer is,
-and ``known`` when it is a guess. ``predictor`` is the result, ``evaluate`` scores it beside its peers
-(``baselines``), ``artifacts`` keeps it as JSON and arrays, ``bundle`` fits, loads and asks those of a data
-folder, ``plan`` answers questions of capacity.
+``features``: ``configurations`` reads what was measured, ``shapes`` finds networks, ``design`` counts ``terms``
+and ``costs`` says what they should cost; ``layers`` does so for single convolutions. ``fit``: ``predictor`` fits
+a ``cost_model`` to all rows and again without each group, so ``intervals`` says how sure an answer is and
+``applicability`` when it is none. ``evaluation`` scores it beside its peers, ``serve`` keeps, loads and asks.
+``constants`` are the numbers that nothing was fitted to. The formula stands in ``docs/predicting.md``.
 """

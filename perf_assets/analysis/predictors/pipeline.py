@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from perf_assets.analysis.predictors.evaluation.scores import ChosenNetworks
     from perf_assets.analysis.predictors.features.shapes import NetworkTables
     from perf_assets.analysis.predictors.serve.predictor_set import Predictor
 
@@ -64,21 +65,34 @@ def read_measurements(paths: DataPaths) -> Measurements:
     from perf_assets.analysis.predictors.features import configurations, shapes
 
     with open_readonly(paths.database) as connection:
-        runs, layer_tables, layers, pruned = (
+        runs, layer_tables, layers, pruned, totals = (
             connection.execute(sql).df()
             for sql in (
                 configurations.RUNS_QUERY,
                 configurations.LAYER_TABLES_QUERY,
                 configurations.LAYERS_QUERY,
                 shapes.PRUNED_MODELS_QUERY,
+                configurations.TOTALS_QUERY,
             )
         )
-    tables = shapes.NetworkTables(layer_tables, paths.predictors / "shapes", pruned=pruned)
+    tables = shapes.NetworkTables(layer_tables, paths.predictors / "shapes", pruned=pruned, totals=totals)
     return Measurements(configurations.measured(runs), layers, tables)
 
 
-def fit(paths: DataPaths, asset: str, measurements: Measurements | None = None) -> list[dict[str, Any]]:
-    """Fit, score and save the predictors of one asset of :data:`TARGETS`; returns their scores."""
+def fit(
+    paths: DataPaths,
+    asset: str,
+    measurements: Measurements | None = None,
+    chosen: ChosenNetworks | None = None,
+) -> list[dict[str, Any]]:
+    """Fit, score and save the predictors of one asset of :data:`TARGETS`; returns their scores.
+
+    Args:
+        paths: the data folder.
+        asset: a key of :data:`TARGETS`.
+        measurements: what was measured; by default it is read.
+        chosen: networks to learn from and to be judged on, instead of all.
+    """
     from perf_assets.analysis.predictors.serve.files import replace_fitted
     from perf_assets.analysis.predictors.serve.predictor_set import fit_targets
 
@@ -89,7 +103,7 @@ def fit(paths: DataPaths, asset: str, measurements: Measurements | None = None) 
         aside = paths.predictors / "fitting"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        scores = fit_targets(seen.runs, seen.tables, targets, aside, seen.layers)
+        scores = fit_targets(seen.runs, seen.tables, targets, aside, seen.layers, chosen)
         replace_fitted(aside, paths.predictors, targets)
     return scores
 
@@ -152,11 +166,11 @@ def predictions_hold(drift: Mapping[str, float]) -> bool:
     return holds(drift)
 
 
-def fit_all(paths: DataPaths) -> list[dict[str, Any]]:
-    """Fit everything, publish scores and predictions; returns the scores."""
+def fit_all(paths: DataPaths, chosen: ChosenNetworks | None = None) -> list[dict[str, Any]]:
+    """Fit everything, publish scores and predictions; returns the scores. ``chosen`` as in :func:`fit`."""
     seen = read_measurements(paths)
     for asset in TARGETS:
-        fit(paths, asset, seen)
+        fit(paths, asset, seen, chosen)
     scores = publish_scores(paths)
     publish_predictions(paths, seen)
     return scores
@@ -171,6 +185,6 @@ def check(paths: DataPaths, name: str) -> list[str]:
             return leakage.beaten_by_peers(connection.execute("SELECT * FROM predictor_scores").df())
     seen = read_measurements(paths)
     if name == "no_odd_measurements":
-        return leakage.odd(seen.runs, seen.layers, seen.tables)
+        return leakage.outliers(seen.runs, seen.layers, seen.tables)
     problem = leakage.leaked if name == "held_out_rows_do_not_leak" else leakage.learnt_from_shuffled
     return problem(seen.runs, seen.tables)

@@ -11,7 +11,17 @@ from perf_assets.defs.resources import DataFolder
 from perf_assets.schema import tables as schema
 
 _READS = ("cleaned_runs", "cleaned_layers", "cleaned_layer_tables")
-_SHOWN = ("target", "device", "split", "method", "n", "mape", "median_ape", "coverage", "abstained")
+_SHOWN = (
+    "target",
+    "device",
+    "split",
+    "method",
+    "n",
+    "mape",
+    "mape_answered",
+    "coverage_answered",
+    "abstained",
+)
 
 
 def _predictor_asset(name: str, targets: tuple[str, ...]) -> dg.AssetsDefinition:

@@ -44,6 +44,8 @@ FORMATS = {
     "perf_assets_profile": "profiles",
     "codecarbon_emissions": "profiles",
     "timm_benchmark": "profiles",
+    "neusight_conv": "profiles",
+    "zeus_power": "profiles",
     "trtexec_log": "profiles",
     "torch_profiler_table": "profiles",
     "vllm_bench": "load_tests",

@@ -173,6 +173,8 @@ EXPECTED_SAMPLES = (
     ("load_tests/perf_text/", {"perf_analyzer_report"}),
     ("load_tests/local_triton/", {"perf_analyzer_csv", "perf_analyzer_report", "perf_analyzer_export"}),
     ("public_devices/timm/", {"timm_benchmark"}),
+    ("public_devices/conv/", {"neusight_conv"}),
+    ("public_devices/power/", {"zeus_power"}),
     ("public_devices/", set()),
     ("own_profiles_h200/", {"perf_assets_profile"}),
     ("predictors/ai3/", {"ai3_layers", "ai3_overall"}),

@@ -16,13 +16,12 @@ from perf_assets.analysis.predictors.evaluation.scores import (
     shuffled_target_score,
 )
 from perf_assets.analysis.predictors.features.configurations import MEASURES
+from perf_assets.analysis.predictors.features.costs import values_of
 from perf_assets.analysis.predictors.features.design import Design, design
 from perf_assets.analysis.predictors.features.layers import layer_designs
-from perf_assets.analysis.predictors.features.outliers import odd_values, without_odd
+from perf_assets.analysis.predictors.features.outliers import outlier_values, without_outliers
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
-from perf_assets.analysis.predictors.features.targets import values_of
-from perf_assets.analysis.predictors.fit.calibration import fit_predictor
-from perf_assets.analysis.predictors.fit.target_predictor import OURS
+from perf_assets.analysis.predictors.fit.predictor import OURS, fit_predictor
 from perf_assets.analysis.predictors.serve.predictor_set import ANY_DEVICE, domains, rows_of
 
 SHUFFLED_FACTOR = 1.5
@@ -76,17 +75,17 @@ def beaten_by_peers(scores: pd.DataFrame) -> list[str]:
     return found
 
 
-def odd(measured: pd.DataFrame, layers: pd.DataFrame, tables: NetworkTables) -> list[str]:
+def outliers(measured: pd.DataFrame, layers: pd.DataFrame, tables: NetworkTables) -> list[str]:
     """Measurements of networks and layers that nothing was learnt from because they cannot be right; in
     words."""
     own = [domain for domain in domains(measured) if domain[1] != ANY_DEVICE]
     designs = [design(rows_of(measured, *domain), tables, with_peer=False) for domain in own]
-    designs += [rows for _, rows in layer_designs(layers, tables)]
-    return [text for rows in designs for text in odd_values(rows)]
+    designs += [rows for *_, rows in layer_designs(layers, tables)]
+    return [text for rows in designs for text in outlier_values(rows)]
 
 
 def _designs(measured: pd.DataFrame, tables: NetworkTables) -> Iterator[tuple[str, Design]]:
     for tool, device, stage in domains(measured):
         rows = design(rows_of(measured, tool, device, stage), tables, with_peer=False)
         if len(rows):
-            yield f"{device} ({stage}, {tool})", without_odd(rows)
+            yield f"{device} ({stage}, {tool})", without_outliers(rows)

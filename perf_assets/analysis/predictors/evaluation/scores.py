@@ -15,28 +15,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perf_assets.analysis.predictors.constants import FOLDS, MIN_ROWS
 from perf_assets.analysis.predictors.evaluation.baselines import baselines_of
 from perf_assets.analysis.predictors.features.configurations import MEASURES
+from perf_assets.analysis.predictors.features.costs import snapshot_of, values_of
 from perf_assets.analysis.predictors.features.design import Design
-from perf_assets.analysis.predictors.features.targets import snapshot_of, values_of
-from perf_assets.analysis.predictors.fit.calibration import fit_predictor
+from perf_assets.analysis.predictors.features.shapes import canonical
 from perf_assets.analysis.predictors.fit.cost_model import relative_errors_pct
+from perf_assets.analysis.predictors.fit.extrapolation import family_names, has_many_networks, network_names
 from perf_assets.analysis.predictors.fit.forest import SEED
-from perf_assets.analysis.predictors.fit.target_predictor import OURS, Fitted
-from perf_assets.analysis.predictors.fit.thresholds import best_threshold
+from perf_assets.analysis.predictors.fit.predictor import OURS, Fitted, best_threshold, fit_predictor
 
 CONFIG_NETWORK = "resnet50"
 CONFIG_LEVELS_PCT = (0, 30, 50, 70, 90)
 """The split that perf4sight ships: one network, these pruning levels train, its others are tested."""
-MIN_ROWS = 20
 POINTS = (0, 1, 3, 5, 10)
 REPEATS = 20
 """Measured points of something new after which transfer is scored, and how often they are drawn at random."""
 SAME_ORDER = 0.99999
 """Correlation of ranks from which a feature is taken to be the target itself. Memory that is worked out from
 shapes may come to 0.9997 by its own merit."""
-GROUPED_SPLITS = ("leave_one_network_out", "leave_one_device_out", "unseen_pruning_level", "config")
-TRANSFER = {"leave_one_network_out": "transfer_to_network", "leave_one_device_out": "transfer_to_device"}
+GROUPED_SPLITS = (
+    "leave_one_network_out",
+    "leave_one_family_out",
+    "leave_one_device_out",
+    "unseen_pruning_level",
+    "config",
+)
+TRANSFER = {
+    "leave_one_network_out": "transfer_to_network",
+    "leave_one_family_out": "transfer_to_family",
+    "leave_one_device_out": "transfer_to_device",
+}
 """Split by which something is held out → split that scores it after some of its points were measured."""
 
 
@@ -49,7 +59,7 @@ class Fold:
     train: np.ndarray
     held: np.ndarray
     new: str
-    """What is new about the held-out rows: see ``novelty``."""
+    """What is new about the held-out rows: see ``extrapolation``."""
 
 
 def folds(frame: pd.DataFrame) -> Iterator[Fold]:
@@ -65,7 +75,14 @@ def folds(frame: pd.DataFrame) -> Iterator[Fold]:
             yield Fold("leave_one_device_out", str(name), device != name, device == name, "device")
         return
     model, level = frame["model"].to_numpy(str), (frame["pruning_ratio"] * 100).round().to_numpy(int)
-    if len(np.unique(model)) > 1:
+    if has_many_networks(frame):
+        # Whole families, some at a time: which ones is drawn once.
+        names, family = np.unique(family_names(frame), return_inverse=True)
+        part = (np.random.default_rng(SEED).permutation(len(names)) % (2 * FOLDS))[family]
+        for number in np.unique(part):
+            held = part == number
+            yield Fold("leave_one_family_out", f"part {number + 1}", ~held, held, "network")
+    elif len(np.unique(model)) > 1:
         for name in np.unique(model):
             yield Fold("leave_one_network_out", str(name), model != name, model == name, "network")
     of_config = np.isin(level, CONFIG_LEVELS_PCT)
@@ -78,7 +95,29 @@ def folds(frame: pd.DataFrame) -> Iterator[Fold]:
             yield Fold("unseen_pruning_level", str(name), own & of_config, own & ~of_config, "variant")
     if len(frame) >= 5 * MIN_ROWS:
         held = np.random.default_rng(SEED).random(len(frame)) < 0.2
-        yield Fold("random_leaky", "all", ~held, held, "size")
+        yield Fold("random_leaky", "all", ~held, held, "variant")
+
+
+@dataclass(frozen=True)
+class ChosenNetworks:
+    """Networks to learn from (all others, where none are named), and networks to be judged on, by name."""
+
+    train: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    def learnt_from(self, frame: pd.DataFrame) -> np.ndarray:
+        """Rows to learn from, a mask of shape (n,)."""
+        names = network_names(frame)
+        held = np.isin(names, [canonical(name) for name in self.held])
+        return np.isin(names, [canonical(name) for name in self.train]) & ~held if self.train else ~held
+
+    def folds(self, frame: pd.DataFrame) -> Iterator[Fold]:
+        """One split for each network to be judged on that has rows."""
+        train, names = self.learnt_from(frame), network_names(frame)
+        for name in self.held:
+            held = names == canonical(name)
+            if held.any() and train.any():
+                yield Fold("chosen", name, train, held, "network")
 
 
 def leaks(train: Design, held: Design) -> list[str]:
@@ -120,7 +159,8 @@ def score_row(
     upper: np.ndarray | None = None,
     abstain: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Errors in percent, and of methods with intervals their coverage and abstentions in percent."""
+    """Errors in percent; of methods with intervals their coverage, of those that may abstain how often they did,
+    and error and coverage of what they answered, in percent."""
     errors = relative_errors_pct(predicted, y)
     row: dict[str, Any] = {
         "n": len(y),
@@ -128,10 +168,16 @@ def score_row(
         "median_ape": float(np.median(errors)),
         "p95_ape": float(np.percentile(errors, 95)),
     }
-    if lower is not None and upper is not None and np.isfinite(lower).all():
-        row["coverage"] = float(((y >= lower) & (y <= upper)).mean() * 100)
+    inside = None
+    if lower is not None and upper is not None and np.isfinite(lower).any():
+        inside = (y >= lower) & (y <= upper)
+        row["coverage"] = float(inside[np.isfinite(lower)].mean() * 100)
     if abstain is not None:
         row["abstained"] = float(abstain.mean() * 100)
+        if not abstain.all():
+            row["mape_answered"] = float(errors[~abstain].mean())
+            if inside is not None:
+                row["coverage_answered"] = float(inside[~abstain].mean() * 100)
     return row
 
 
@@ -163,7 +209,12 @@ Fit = Callable[[Design, str, tuple[str, ...]], Fitted]
 
 
 def score_target(
-    design: Design, target: str, device: str, *, fit: Fit = fit_predictor
+    design: Design,
+    target: str,
+    device: str,
+    *,
+    fit: Fit = fit_predictor,
+    splits: Callable[[pd.DataFrame], Iterator[Fold]] = folds,
 ) -> list[dict[str, Any]]:
     """Scores of ours and of the peers on every split of rows of one stage and tool.
 
@@ -173,6 +224,7 @@ def score_target(
         target: a key of ``MEASURES``, ``oom`` or ``layer_latency``.
         device: name for the rows; of several devices each row has the held-out one's.
         fit: how ours is fitted; tests put in broken ones.
+        splits: the splits to judge by; by default :func:`folds`.
 
     Returns:
         Rows of ``predictor_scores``; several folds of one split also as group ``all``. In the splits of
@@ -190,15 +242,14 @@ def score_target(
     stage = str(design.frame["stage"].iloc[0]) if "stage" in design.frame else "inference"
     held_by: dict[tuple[str, str, str], list[tuple[str, _Held]]] = {}
     transferred: dict[tuple[str, str, str], list[_Held]] = {}
-    peers = baselines_of(target, tool)
-
-    for fold in folds(design.frame):
+    for fold in splits(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
         if len(train) < MIN_ROWS and fold.split != "config":
             continue
         fitted = _fitted(train, held, target, fold.new, fit)
         methods = {OURS: _ours(fitted, held, y_held)}
+        peers = baselines_of(target, tool, fold.new)
         methods |= {name: _Held(y_held, method(train, held, y_train)) for name, method in peers.items()}
         scored_device = fold.group if fold.new == "device" else device
         if fold.split in TRANSFER and target in MEASURES:

@@ -9,17 +9,28 @@ import pandas as pd
 
 RUNS_QUERY = """
 SELECT tool, model, coalesce(pruning_ratio, 0) AS pruning_ratio, device, coalesce(stage, workload) AS stage,
-       algorithm, batch_size, input_size, cleaned_runs.status,
+       CASE tool WHEN 'timm' THEN concat_ws(' ', precision, json_extract_string(config, '$.layout'),
+                                            json_extract_string(config, '$.compiler')) ELSE algorithm END AS algorithm,
+       batch_size, input_size, cleaned_runs.status,
        latency_ms, memory_used_mib, memory_allocated_mib, memory_reserved_mib, energy_j, quality,
        path, run_id
 FROM cleaned_runs JOIN source_files USING (file_id)
-WHERE tool IN ('perf4sight', 'ai3', 'perf_assets') AND workload IN ('training', 'inference')
+WHERE tool IN ('perf4sight', 'ai3', 'perf_assets', 'timm') AND workload IN ('training', 'inference')
   AND cleaned_runs.status IN ('ok', 'oom') AND model IS NOT NULL AND device IS NOT NULL AND batch_size >= 1
   AND coalesce(json_extract_string(config, '$.measures'), '') <> 'layers'
-  AND NOT coalesce(excluded, false)
+  AND NOT coalesce(excluded, false) AND (tool = 'timm' OR coalesce(precision, 'float32') = 'float32')
 ORDER BY run_id
 """
-"""Measured runs of networks: the frame that :func:`measured` takes."""
+"""Measured runs of networks in 32 bits: the frame that :func:`measured` takes. What of timm's tables is the same
+as an algorithm elsewhere is precision, layout and compiler."""
+
+TOTALS_QUERY = """
+SELECT model, input_size, max(value) FILTER (counter = 'gmacs') AS gmacs,
+       max(value) FILTER (counter = 'macts') AS activations_m, max(value) FILTER (counter = 'param_count') AS params_m
+FROM cleaned_counters JOIN cleaned_runs USING (run_id) WHERE source = 'timm' GROUP BY ALL
+HAVING gmacs > 0 AND activations_m > 0 AND params_m > 0 ORDER BY ALL
+"""
+"""Networks of which totals alone are known."""
 
 LAYER_TABLES_QUERY = """
 SELECT DISTINCT ON (network, pruning_level_pct, layer_index) * EXCLUDE (file_id)
@@ -29,14 +40,15 @@ ORDER BY network, pruning_level_pct, layer_index, file_id
 """Layer tables of networks whose shapes were dropped."""
 
 LAYERS_QUERY = """
-SELECT r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.layer_index, l.in_channels,
-       l.out_channels, l.kernel_size, l.mean_ms AS latency_ms, [f.path] AS files
+SELECT r.tool, r.model, r.device, r.algorithm, r.batch_size, r.input_size, l.layer, l.layer_index, l.in_channels,
+       l.out_channels, l.kernel_size, l.stride, l.padding, l.in_hw, l.mean_ms AS latency_ms, [f.path] AS files
 FROM cleaned_layers AS l JOIN cleaned_runs AS r USING (run_id) JOIN source_files AS f ON f.file_id = l.file_id
-WHERE r.tool = 'ai3' AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND r.input_size IS NOT NULL AND
-    l.kind = 'conv' AND l.mean_ms > 0 AND NOT coalesce(r.excluded, false)
+WHERE (r.tool = 'ai3' AND r.input_size IS NOT NULL OR r.tool = 'neusight' AND l.in_hw IS NOT NULL)
+  AND r.status = 'ok' AND coalesce(r.batch_size, 1) >= 1 AND l.kind = 'conv'
+  AND l.mean_ms > 0 AND NOT coalesce(r.excluded, false)
 ORDER BY r.run_id, l.layer_index
 """
-"""Timed convolutions of profiled networks."""
+"""Timed convolutions: inside profiled networks, or by themselves."""
 
 KEYS = ("tool", "model", "pruning_ratio", "device", "stage", "algorithm", "batch_size", "input_size")
 """What names a configuration."""
@@ -125,6 +137,10 @@ def complete_keys(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+FAMILY_OF_TOOL = {"ai3": "host_staged", "timm": "totals"}
+
+
 def family_of(tool: str) -> str:
-    """Where a tool's runs spend their time: ``device`` or ``host_staged``."""
-    return "host_staged" if tool == "ai3" else "device"
+    """Where a tool's runs spend their time, or how little is known of them: ``device``, ``host_staged`` or
+    ``totals``."""
+    return FAMILY_OF_TOOL.get(tool, "device")

@@ -1,15 +1,10 @@
-"""Design matrix: one row a configuration, its columns terms of cost that can only add (and perf4sight's
-features).
+"""Design matrix: one row a configuration, its columns terms of cost that can only add, and scale-free features.
 
-A term is a quantity that costs time or memory in proportion to it: multiply-accumulates of one kind of
-convolution, bytes that an operation reads and writes, the largest workspace. They follow from the layer table
-of a network, its batch size and stage, by formulas over shapes. Units are in the names: ``_g`` is 10^9
-multiply-accumulates, ``_mib`` is MiB of 32-bit floats.
-
-Two families say where time goes. ``device``: tensors stay on the accelerator (a training step, a usual
-inference).
-``host_staged``: each convolution copies its input, weights and output between host and device and the host
-does the rest, as ai3's convolutions do.
+Terms follow from the layer table of a network, its batch size and stage, by formulas over shapes; where
+totals alone are known, from those. Three families say where time goes: ``device`` (tensors stay on the
+accelerator), ``host_staged`` (each convolution copies its input, weights and output between host and device,
+the host does the rest) and ``totals`` (multiply-accumulates, activations and parameters are all that is
+known).
 """
 
 from __future__ import annotations
@@ -20,10 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from perf_assets.analysis.predictors.features import terms as device
 from perf_assets.analysis.predictors.features.configurations import complete_keys, family_of
 from perf_assets.analysis.predictors.features.shapes import NetworkTables, UnknownNetworkError
-from perf_assets.analysis.predictors.features.terms_device import device_terms, join_terms
-from perf_assets.analysis.predictors.features.terms_memory import memory_terms, size_terms
 from perf_assets.analysis.predictors.features.terms_staged import STAGED_ALGORITHMS, staged_terms
 from perf_assets.measuring.networks import layer_costs
 from perf_assets.measuring.networks.memory.dataflow import operations
@@ -74,33 +68,48 @@ def design(frame: pd.DataFrame, tables: NetworkTables, *, with_peer: bool = True
     by = ["tool", "model", "pruning_ratio", "stage", "algorithm", "input_size"]
     for key, rows in frame.groupby(by, sort=False).indices.items():
         tool, model, ratio, stage, algorithm, size = tuple(key)  # ty: ignore[invalid-argument-type]
+        batch = frame["batch_size"].to_numpy(float)[rows]
         try:
+            if family_of(str(tool)) == "totals":
+                totals = tables.totals_of(str(model), float(ratio), int(size) or None)
+                terms.put(rows, device.totals_terms(*totals, batch))
+                shape.put(rows, totals_features(*totals, int(size) or 224, batch))
+                kept[rows] = True
+                continue
             arrays = tables.get(str(model), float(ratio), int(size) or None)
         except UnknownNetworkError as error:
             skipped[f"{model} {ratio:g} {size}"] = str(error)
             continue
         kept[rows] = True
-        batch = frame["batch_size"].to_numpy(float)[rows]
-        sizes, device = size_terms(arrays, batch), device_terms(arrays, batch)
+        dataflow = operations(arrays)
+        sizes = device.size_terms(arrays, batch)
         terms.put(rows, sizes)
         terms.put(rows, work_shares(arrays))
-        shape.put(rows, shape_features(sizes, device, batch))
+        shape.put(rows, shape_features(arrays, sizes, batch))
         if family_of(str(tool)) == "host_staged":
-            terms.put(rows, staged_terms(arrays, batch, str(algorithm)))
+            terms.put(rows, staged_terms(arrays, dataflow, batch, str(algorithm)))
             shape.put(
                 rows, {f"is_{name.replace(' ', '_')}": float(name == algorithm) for name in STAGED_ALGORITHMS}
             )
         else:
-            dataflow = operations(arrays)
-            terms.put(rows, device)
-            terms.put(rows, join_terms(dataflow, batch))
+            terms.put(rows, device.device_terms(arrays, dataflow, batch))
             params = float(arrays["params"].sum())
-            terms.put(rows, memory_terms(dataflow, params, batch, str(stage), str(tool)))
+            terms.put(rows, device.memory_terms(dataflow, params, batch, str(stage), str(tool)))
             if with_peer:
                 peer.put(rows, layer_costs.perf4sight_features({**arrays}, batch, str(stage)))  # ty: ignore[invalid-argument-type]
     return Design(
         frame[kept].reset_index(drop=True), terms.frame(kept), shape.frame(kept), peer.frame(kept), skipped
     )
+
+
+def joined(designs: list[Design]) -> Design:
+    """Rows of several designs one behind the other; what one of them lacks is 0."""
+    frames = pd.concat([part.frame for part in designs], ignore_index=True)
+    columns = [
+        pd.concat([getattr(part, name) for part in designs], ignore_index=True).fillna(0.0)
+        for name in ("terms", "shape", "perf4sight")
+    ]
+    return Design(frames, *columns)
 
 
 class _Columns:
@@ -141,29 +150,61 @@ def work_shares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def shape_features(
-    sizes: Mapping[str, np.ndarray], device: Mapping[str, np.ndarray], batch: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Scale-free features, shape (n,) each: what share of the work is of which kind, and logarithms of
-    sizes."""
-    kinds = [
-        name for name in device if name.startswith("macs_") and "tiles" not in name and "winograd" not in name
-    ]
-    # Depthwise work counts by its bytes here as everywhere.
-    macs = np.maximum(sum(device[name] for name in kinds), 1e-9)
+    arrays: Mapping[str, np.ndarray], sizes: Mapping[str, np.ndarray], batch: np.ndarray
+) -> dict[str, np.ndarray | float]:
+    """Scale-free features: what share of the work is of which kind, and logarithms of sizes; shape (n,) each,
+    or one number for all rows."""
+    i, o, k, _, n, m, g = device.convolutions(arrays)
+    macs, moved = o * i / g * k**2 * m**2, i * n**2 + o * m**2
+    masks = device.kernel_masks(arrays)
+    # Depthwise work counts by its bytes.
+    all_macs = max(float(macs[~masks["depthwise"]].sum()), 1.0)
+    kind, elements = arrays["kind"], np.nan_to_num(arrays["out_elements"])
+    image_mib = device.MIB_PER_FLOAT
     activation = np.maximum(sizes["activation_mib"], 1e-9)
-    columns = {f"share_{name}": device[name] / macs for name in kinds}
+    per_image = np.maximum(activation / batch, 1e-9)
+    columns: dict[str, np.ndarray | float] = {
+        f"share_macs_{name}": float(macs[mask].sum() / all_macs)
+        for name, mask in masks.items()
+        if name != "depthwise"
+    }
     columns |= {
-        f"ratio_{name}": device[name] / activation
-        for name in device
-        if name.startswith("traffic_") and "columns" not in name and "parameter" not in name
+        f"ratio_traffic_{name}": moved[mask].sum() * image_mib / per_image
+        for name, mask in {**masks, "3x3": masks["3x3"] | masks["3x3_strided"]}.items()
+        if name != "3x3_strided"
+    }
+    columns |= {
+        f"ratio_{name}": elements[kind == name].sum() * image_mib / per_image
+        for name in ("batchnorm", "maxpool")
     }
     columns |= {f"ratio_{name}": sizes[name] / activation for name in sizes if name != "activation_mib"}
+    giga = batch * all_macs * 1e-9
     logs = {
-        "macs_per_activation": macs / activation,
-        "macs": macs,
-        "macs_per_launch": macs / np.maximum(device["launches"], 1),
+        "macs_per_activation": giga / activation,
+        "macs": giga,
+        "macs_per_launch": giga / max(len(i), 1),
         "activation": activation,
         "parameters": sizes["parameter_mib"],
         "batch_size": batch,
     }
     return columns | {f"log_{name}": np.log(np.maximum(value, 1e-9)) for name, value in logs.items()}
+
+
+def totals_features(
+    gmacs: float, activations_m: float, params_m: float, input_size: int, batch: np.ndarray
+) -> dict[str, np.ndarray | float]:
+    """Scale-free features of a network known by totals; arguments as of :func:`terms.totals_terms`."""
+    macs, activations, params = (np.log(max(value, 1e-3)) for value in (gmacs, activations_m, params_m))
+    size = np.log(input_size)
+    return {
+        "log_macs": macs,
+        "log_activation": activations,
+        "log_parameters": params,
+        "log_input_size": size,
+        "log_macs_per_activation": macs - activations,
+        "macs_per_parameter": macs - params,
+        "activations_per_parameter": activations - params,
+        "macs_per_pixel": macs - 2 * size,
+        "activations_per_pixel": activations - 2 * size,
+        "log_batch_size": np.log(batch),
+    }

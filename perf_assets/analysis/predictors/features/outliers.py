@@ -14,31 +14,25 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from perf_assets.analysis.predictors.constants import OUTLIER_FACTOR
 from perf_assets.analysis.predictors.features.configurations import (
     LAYER_LATENCY,
     MEASURES,
-    family_of,
     measure_of,
 )
+from perf_assets.analysis.predictors.features.costs import expected_costs, values_of
 from perf_assets.analysis.predictors.features.design import Design
-from perf_assets.analysis.predictors.features.targets import expected_costs, values_of, with_times
-from perf_assets.analysis.predictors.fit.novelty import network_names
-
-ODD_FACTOR = 100.0
-"""How many times more or less than the others of its network a value may be, measured in what it should cost.
-
-Whole networks stay within 3, single layers of a few microseconds within 40.
-"""
+from perf_assets.analysis.predictors.features.shapes import canonical
 
 
-def without_odd(rows: Design) -> Design:
+def without_outliers(rows: Design) -> Design:
     """The design with odd values of every target as not measured."""
     measures = {measure_of(target)[0]: target for target in _targets(rows)}
     masked = {name: rows.frame[name].mask(_factors(rows, target)[1]) for name, target in measures.items()}
     return replace(rows, frame=rows.frame.assign(**masked))
 
 
-def odd_values(rows: Design) -> Iterator[str]:
+def outlier_values(rows: Design) -> Iterator[str]:
     """Odd values of a design in words, with their files and the cure."""
     for target in _targets(rows):
         factors, odd = _factors(rows, target)
@@ -65,10 +59,10 @@ def _targets(rows: Design) -> list[str]:
 def _factors(rows: Design, target: str) -> tuple[np.ndarray, np.ndarray]:
     """How many times as large as expected beside its network's others each value is, and whether that is
     odd."""
-    if target == "energy" and family_of(str(rows.frame["tool"].iloc[0])) == "host_staged":
-        rows = with_times(rows, values_of(rows.frame, "latency"))
-    expected = expected_costs(rows, target)[0].sum(axis=1, skipna=False).to_numpy(float)
+    expected = expected_costs(rows, target).sum(axis=1, skipna=False).to_numpy(float)
     ratios = pd.Series(np.log(values_of(rows.frame, target)) - np.log(expected))
-    others = ratios.groupby([rows.frame["device"].to_numpy(), network_names(rows.frame)]).transform("median")
+    others = ratios.groupby(
+        [rows.frame["device"].to_numpy(), rows.frame["model"].astype(str).map(canonical).to_numpy()]
+    ).transform("median")
     apart = (ratios - others).to_numpy()
-    return np.exp(np.clip(apart, -700, 700)), np.abs(apart) > np.log(ODD_FACTOR)
+    return np.exp(np.clip(apart, -700, 700)), np.abs(apart) > np.log(OUTLIER_FACTOR)

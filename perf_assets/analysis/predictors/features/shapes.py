@@ -76,17 +76,23 @@ class NetworkTables:
         cache: folder that keeps meta passes of the zoo's networks; None keeps them in memory alone.
         networks: further networks by name, of a user's own making.
         pruned: rows of :data:`PRUNED_MODELS_QUERY`.
+        totals: rows of ``configurations.TOTALS_QUERY``.
     """
 
     dropped: pd.DataFrame = field(default_factory=pd.DataFrame)
     cache: Path | None = None
     networks: dict[str, nn.Module] = field(default_factory=dict)
     pruned: pd.DataFrame = field(default_factory=pd.DataFrame)
+    totals: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __post_init__(self) -> None:
         self._arrays: dict[tuple[str, float, int | None], dict[str, np.ndarray]] = {}
         self._modules: dict[tuple[str, float], nn.Module] = {}
         self._folders: dict[tuple[str, float], str] = {}
+        self._totals: dict[tuple[str, int], tuple[float, float, float]] = {}
+        for row in self.totals.to_dict("records"):
+            own = float(row["gmacs"]), float(row["activations_m"]), float(row["params_m"])
+            self._totals[str(row["model"]), int(row["input_size"])] = own
         if not self.pruned.empty:
             for row in self.pruned.iloc[::-1].itertuples():
                 self._folders[canonical(str(row.model)), round(float(row.pruning_ratio), 6)] = str(row.folder)
@@ -144,6 +150,27 @@ class NetworkTables:
             )
         self._arrays[name, ratio, input_size] = self._trace(network, ratio, input_size)
         return self._arrays[name, ratio, input_size]
+
+    def totals_of(
+        self, network: str, pruning_ratio: float = 0.0, input_size: int | None = None
+    ) -> tuple[float, float, float]:
+        """10^9 multiply-accumulates and 10^6 values written by convolutions and linear layers for one image, and
+        10^6 parameters: as a table has them, else of the network's layers.
+
+        Raises:
+            UnknownNetworkError: neither is known.
+        """
+        known = self._totals.get((network, input_size or 0)) if pruning_ratio == 0 else None
+        if known is not None:
+            return known
+        arrays = self.get(network, pruning_ratio, input_size)
+        matrix = np.isin(arrays["kind"], ("conv", "linear"))
+        written = np.nan_to_num(arrays["out_elements"])[matrix].sum()
+        return (
+            float(np.nansum(arrays["macs"])) / 1e9,
+            float(written) / 1e6,
+            float(arrays["params"].sum()) / 1e6,
+        )
 
     def _trace(self, network: str, ratio: float, input_size: int | None) -> dict[str, np.ndarray]:
         from perf_assets.measuring.networks import tracing, zoo

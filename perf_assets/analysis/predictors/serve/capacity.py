@@ -51,15 +51,29 @@ def feasible(
 
 
 def largest_batches(predictions: pd.DataFrame, meets: np.ndarray) -> pd.DataFrame:
-    """The largest feasible batch of each network and pruning level: one row each, none where nothing fits."""
+    """The largest feasible batch of each network and pruning level on each device: one row each, none where nothing
+    fits."""
     allowed = predictions[meets].sort_values("batch_size")
-    return allowed.groupby(["model", "pruning_ratio"], as_index=False).last()
+    return allowed.groupby(["model", "pruning_ratio", "device"], as_index=False).last()
+
+
+def least_sure(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The configurations that it would help most to measure next, at most ``count``: of each network and device
+    the one with the widest interval of latency first, then the next ones."""
+    width = np.log(predictions["latency_upper"] / predictions["latency_lower"])
+    # Where nothing says how far off an answer is, a measurement says most.
+    ranked = predictions.assign(width=width.fillna(np.inf)).sort_values(
+        "width", ascending=False, kind="stable"
+    )
+    ranked["turn"] = ranked.groupby(["model", "device"]).cumcount()
+    chosen = ranked.sort_values(["turn", "width"], ascending=[True, False], kind="stable").head(count)
+    return chosen.drop(columns=["turn", "width"]).reset_index(drop=True)
 
 
 def pareto(predictions: pd.DataFrame, meets: np.ndarray) -> pd.DataFrame:
     """Feasible rows that no other beats: less time per image, less pruned away, at most as much memory.
 
-    One set a network, sorted by pruning level and batch size.
+    One set a network and device, sorted by pruning level and batch size.
     """
     allowed = predictions[meets].copy()
     if allowed.empty or "latency" not in allowed:
@@ -67,10 +81,10 @@ def pareto(predictions: pd.DataFrame, meets: np.ndarray) -> pd.DataFrame:
     allowed["latency_per_image_ms"] = allowed["latency"] / allowed["batch_size"]
     columns = [name for name in ("latency_per_image_ms", "pruning_ratio", "memory") if name in allowed]
     kept = []
-    for _, group in allowed.groupby("model"):
+    for _, group in allowed.groupby(["model", "device"]):
         values = group[columns].to_numpy(float)
         better = (values[None, :, :] <= values[:, None, :]).all(axis=2) & (
             values[None, :, :] < values[:, None, :]
         ).any(axis=2)
         kept.append(group[~better.any(axis=1)])
-    return pd.concat(kept).sort_values(["model", "pruning_ratio", "batch_size"], ignore_index=True)
+    return pd.concat(kept).sort_values(["model", "device", "pruning_ratio", "batch_size"], ignore_index=True)

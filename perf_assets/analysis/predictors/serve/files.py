@@ -20,15 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from perf_assets.analysis.predictors.fit.cost_model import Belief, model_of, state_of
+from perf_assets.analysis.predictors.fit.applicability import Applicability
+from perf_assets.analysis.predictors.fit.cost_model import model_of, state_of
 from perf_assets.analysis.predictors.fit.intervals import Deviation
-from perf_assets.analysis.predictors.fit.scope import Known
-from perf_assets.analysis.predictors.fit.target_predictor import Fitted
+from perf_assets.analysis.predictors.fit.predictor import Fitted
 
-FORMAT = 5
-_TIME = "time_"
-"""Prefix of the arrays of a predictor inside another."""
-_DEVIATION = ("half_width", "spread_factor", "offset", "local", "noise", "length", "gap")
+FORMAT = 6
+_DEVIATION = ("between", "within", "quantile", "groups_behind")
 _LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
 
 
@@ -131,60 +129,43 @@ def _arrays_of(file: Path) -> str:
 
 
 def _state(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A predictor as plain values and arrays; that of latency, which energy follows from, inside that of
-    energy."""
+    """A predictor as plain values and arrays."""
     model, arrays = state_of(fitted.model)
     values: dict[str, Any] = {
         "target": fitted.target,
         "unit": fitted.unit,
         "snapshot": fitted.snapshot,
+        "new": list(fitted.new),
         "model": model,
-        "known": asdict(fitted.known),
-        "beliefs": {kind: asdict(belief) for kind, belief in fitted.beliefs.items()},
+        "applicability": asdict(fitted.applicability),
         "deviations": {
             kind: {name: getattr(deviation, name) for name in _DEVIATION}
             for kind, deviation in fitted.deviations.items()
         },
-        "limit_mib": _finite(fitted.limit),
+        "limit_mib": float(fitted.limit) if np.isfinite(fitted.limit) else None,
         "limit_spread": fitted.limit_spread,
-        "time": None,
     }
-    if fitted.time is not None:
-        values["time"], inner = _state(fitted.time)
-        arrays |= {f"{_TIME}{key}": array for key, array in inner.items()}
     return values, arrays
 
 
 def _fitted(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fitted:
     """The predictor back from what :func:`_state` gave."""
-    time = None
-    if values["time"] is not None:
-        inner = {key.removeprefix(_TIME): array for key, array in arrays.items() if key.startswith(_TIME)}
-        time = _fitted(values["time"], inner)
-    beliefs = {kind: Belief(**belief) for kind, belief in values["beliefs"].items()}
-    deviations = {kind: Deviation(**deviation) for kind, deviation in values["deviations"].items()}
-    limit = np.inf if values["limit_mib"] is None else values["limit_mib"]
     return Fitted(
         values["target"],
         values["unit"],
         model_of(values["model"], arrays),
-        beliefs,
-        deviations,
-        Known(**values["known"]),
+        {kind: Deviation(**deviation) for kind, deviation in values["deviations"].items()},
+        Applicability(**values["applicability"]),
         values["snapshot"],
-        limit,
+        tuple(values["new"]),
+        np.inf if values["limit_mib"] is None else values["limit_mib"],
         values["limit_spread"],
-        time,
     )
 
 
 def _digest(content: dict[str, Any]) -> str:
     body = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -11,18 +11,23 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from perf_assets.analysis.predictors.evaluation.scores import MIN_ROWS, score_oom, score_target
+from perf_assets.analysis.predictors.constants import MIN_ROWS
+from perf_assets.analysis.predictors.evaluation.scores import (
+    ChosenNetworks,
+    folds,
+    score_oom,
+    score_target,
+)
 from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, MEASURES, complete_keys
-from perf_assets.analysis.predictors.features.design import Design, design
+from perf_assets.analysis.predictors.features.costs import values_of
+from perf_assets.analysis.predictors.features.design import Design, design, joined
 from perf_assets.analysis.predictors.features.layers import layer_designs
-from perf_assets.analysis.predictors.features.outliers import without_odd
+from perf_assets.analysis.predictors.features.outliers import without_outliers
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
-from perf_assets.analysis.predictors.features.targets import values_of
-from perf_assets.analysis.predictors.fit.calibration import fit_predictor
-from perf_assets.analysis.predictors.fit.novelty import WITHIN_DEVICE
-from perf_assets.analysis.predictors.fit.target_predictor import Fitted
+from perf_assets.analysis.predictors.fit.extrapolation import WITHIN_DEVICE
+from perf_assets.analysis.predictors.fit.predictor import Fitted, fit_predictor
 from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
-from perf_assets.schema.device_catalog import DEVICES_FILE, devices
+from perf_assets.schema.device_catalog import DEVICES_FILE, catalog, devices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,14 +48,20 @@ def domains(measured: pd.DataFrame) -> list[tuple[str, str, str]]:
     were."""
     counts = measured.groupby(["tool", "device", "stage"]).size()
     found: list[tuple[str, str, str]] = [key for key, count in counts.items() if count >= MIN_ROWS]  # ty: ignore[invalid-assignment]
-    with_facts = [(tool, stage) for tool, device, stage in found if device in devices()]
+    with_facts = [(tool, stage) for tool, device, stage in found if device in accelerators()]
     several = [key for key in dict.fromkeys(with_facts) if with_facts.count(key) > 1]
     return found + [(tool, ANY_DEVICE, stage) for tool, stage in several]
 
 
+def accelerators() -> list[str]:
+    """Devices whose facts are known, without processors: what is common to cards is not common to them."""
+    kinds = catalog().kinds
+    return [name for name in devices() if kinds.get(name) != "cpu"]
+
+
 def rows_of(measured: pd.DataFrame, tool: str, device: str, stage: str) -> pd.DataFrame:
     """Measured rows of one of :func:`domains`. A device without facts says nothing about another one."""
-    own = measured["device"].isin(list(devices())) if device == ANY_DEVICE else measured["device"] == device
+    own = measured["device"].isin(accelerators()) if device == ANY_DEVICE else measured["device"] == device
     return measured[(measured["tool"] == tool) & own & (measured["stage"] == stage)]
 
 
@@ -93,6 +104,7 @@ def fit_targets(
     targets: tuple[str, ...],
     folder: Path,
     layers: pd.DataFrame | None = None,
+    chosen: ChosenNetworks | None = None,
 ) -> list[dict[str, Any]]:
     """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
 
@@ -102,38 +114,65 @@ def fit_targets(
         targets: keys of ``MEASURES``, with ``memory`` out-of-memory is judged too; or ``layer_latency``.
         folder: where the files go.
         layers: single convolutions' times, rows of ``configurations.LAYERS_QUERY``.
+        chosen: networks to learn from and to be judged on, instead of all and of every split.
 
     Returns:
         Rows of ``predictor_scores``.
     """
     tasks = []
+    designs: dict[tuple[str, str, str], Design] = {}
     for domain in domains(measured):
         own = rows_of(measured, *domain)
         told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
-        if told and len(everything := without_odd(design(own, tables))):
-            tasks += [(everything, target, domain) for target in told]
+        if not told:
+            continue
+        tool, device, stage = domain
+        if device == ANY_DEVICE:
+            designs[domain] = joined(
+                [
+                    part
+                    for key, part in designs.items()
+                    if key[::2] == (tool, stage) and key[1] in accelerators()
+                ]
+            )
+        else:
+            designs[domain] = without_outliers(design(own, tables))
+        if len(designs[domain]):
+            tasks += [(designs[domain], target, domain) for target in told]
     if layers is not None and LAYER_LATENCY in targets:
-        for device, timed in layer_designs(layers, tables):
-            tasks.append((without_odd(timed), LAYER_LATENCY, ("ai3", device, "inference")))
+        by_tool: dict[str, list[Design]] = {}
+        for tool, device, timed in layer_designs(layers, tables):
+            tasks.append((without_outliers(timed), LAYER_LATENCY, (tool, device, "inference")))
+            by_tool.setdefault(tool, []).append(tasks[-1][0])
+        for tool, parts in by_tool.items():
+            if len(parts) > 1:
+                tasks.append((joined(parts), LAYER_LATENCY, (tool, ANY_DEVICE, "inference")))
     # What takes longest must not begin last.
     tasks.sort(key=lambda task: len(task[0]), reverse=True)
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
-    results = Parallel(workers)(delayed(_fit_target)(*task, folder) for task in tasks)
+    results = Parallel(workers)(delayed(_fit_target)(*task, folder, chosen) for task in tasks)
     return [row for rows in results for row in rows]
 
 
 def _fit_target(
-    everything: Design, target: str, domain: tuple[str, str, str], folder: Path
+    everything: Design,
+    target: str,
+    domain: tuple[str, str, str],
+    folder: Path,
+    chosen: ChosenNetworks | None,
 ) -> list[dict[str, Any]]:
     tool, device, stage = domain
+    splits = chosen.folds if chosen else folds
+    rows = score_target(everything, target, device, splits=splits)
+    if chosen:
+        everything = everything.rows(chosen.learnt_from(everything.frame))
     known = np.isfinite(values_of(everything.frame, target))
     if known.sum() < MIN_ROWS:
         return []
-    rows = score_target(everything, target, device)
     new = ("device",) if device == ANY_DEVICE else WITHIN_DEVICE
     fitted = fit_predictor(everything.rows(known), target, new)
     if target == "memory" and device != ANY_DEVICE:
-        rows += score_oom(everything, device)
+        rows += [] if chosen else score_oom(everything, device)
         fitted = fitted.with_limit(everything)
     save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
     return rows
@@ -245,9 +284,9 @@ def load_predictor(
     fitted, scores = {}, []
     for target, file in files.items():
         loaded, content = load_fitted(file)
-        fitted[target] = loaded if device in loaded.known.devices else loaded.at_device(device)
+        fitted[target] = loaded if device in loaded.applicability.devices else loaded.at_device(device)
         scores += content["scores"]
-    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.known.devices})
+    learnt_on = sorted({name for loaded in fitted.values() for name in loaded.applicability.devices})
     return Predictor(device, stage, tool, tables or NetworkTables(), fitted, learnt_on, scores)
 
 

@@ -49,7 +49,7 @@ def test_values_that_cannot_be_right_are_named_and_not_learnt_from(tmp_path):
     absurd = int(np.flatnonzero((runs["model"] == "narrow") & runs["memory_used_mib"].notna())[3])
     runs["latency_ms"] = runs["latency_ms"].mask(seconds, runs["latency_ms"] / 1000)
     runs.loc[absurd, "memory_used_mib"] = 1e300
-    problems = leakage.odd(runs, pd.DataFrame({"device": []}), small.tables())
+    problems = leakage.outliers(runs, pd.DataFrame({"tool": [], "device": []}), small.tables())
     assert len(problems) == runs.loc[seconds, "latency_ms"].notna().sum() + 1
     assert sum("wide_50.csv" in text and "latency" in text for text in problems) == len(problems) - 1
     assert sum("1e+300" in text and runs["files"][absurd][0] in text for text in problems) == 1

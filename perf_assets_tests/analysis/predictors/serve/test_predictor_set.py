@@ -8,7 +8,7 @@ import pytest
 
 from perf_assets.analysis.predictors.features.configurations import measured
 from perf_assets.analysis.predictors.features.shapes import UnknownNetworkError
-from perf_assets.analysis.predictors.fit.calibration import fit_predictor
+from perf_assets.analysis.predictors.fit.predictor import fit_predictor
 from perf_assets.analysis.predictors.serve import capacity
 from perf_assets.analysis.predictors.serve.files import (
     ArtifactError,
@@ -111,7 +111,6 @@ def test_an_interval_too_wide_to_be_of_use_is_an_abstention(rows):
 def test_files_round_trip_and_hold_no_pickle(rows, tmp_path, networks):
     known = of(rows, "latency", "latency_ms")
     fitted = fit_predictor(known.rows(known.frame["model"].isin(networks).to_numpy()), "latency", trees=20)
-    assert (fitted.model.elsewhere is None) == (len(networks) > 1)
     file = save_fitted(fitted, tmp_path, "latency-x-tx2-training", [{"mape": 1.0}])
     loaded, content = load_fitted(file)
     assert np.array_equal(loaded.predict(known)[0], fitted.predict(known)[0])
@@ -158,6 +157,20 @@ def test_a_plan_keeps_its_limits(fitted_folder):
     assert 0 < len(worth) <= meets.sum()
     # The network as it is, at its fastest per image, cannot be beaten on all counts.
     assert 0.0 in set(worth["pruning_ratio"])
+
+
+def test_what_to_measure_next_is_what_is_least_sure():
+    answers = pd.DataFrame(
+        {
+            "model": ["a", "a", "b", "b"],
+            "device": "tx2",
+            "batch_size": [1, 2, 1, 2],
+            "latency_lower": [1.0, 1.0, 1.0, np.nan],
+            "latency_upper": [1.1, 1.5, 1.2, np.nan],
+        }
+    )
+    chosen = capacity.least_sure(answers, 3)
+    assert [*zip(chosen["model"], chosen["batch_size"], strict=True)] == [("b", 2), ("a", 2), ("b", 1)]
 
 
 def test_memory_at_the_cap_teaches_nothing(fitted_folder):

@@ -159,3 +159,56 @@ class TestCodeCarbon:
             "ok",
             "ok",
         ]
+
+
+class TestNeusight:
+    HEADER = (
+        "OPName,Latency,Device,Torch Version,CUDNN Version,CUDA Version,Kernels,B,Input_Channel,Output_Channel,"
+        "Kernel_Szie,Input_Size,Stride,Padding\n"
+    )
+
+    def test_a_row_is_a_run_with_one_layer(self, tmp_path):
+        row = 'conv,1.25,Tesla T4,p2.1.0,8902,cu121,";one<0, 1>;two",8,64,128,3,14,1,1\n'
+        reading = read_text(tmp_path, self.HEADER + row)
+        run = reading.run
+        assert (run["tool"], run["device_raw"], run["batch_size"], run["latency_ms"]) == (
+            "neusight",
+            "Tesla T4",
+            8,
+            1.25,
+        )
+        assert (run["framework_version"], run["runtime_version"]) == ("2.1.0", "CUDA 12.1")
+        (layer,) = reading.rows("cleaned_layers")
+        assert (layer["kind"], layer["in_channels"], layer["out_channels"], layer["in_hw"]) == (
+            "conv",
+            64,
+            128,
+            14,
+        )
+        assert (layer["kernel_size"], layer["stride"], layer["padding"], layer["mean_ms"]) == (3, 1, 1, 1.25)
+
+    @pytest.mark.parametrize("row", ["linear,1,T4", "conv,-1,T4", "conv,1,", "conv,1,T4"])
+    def test_what_is_no_convolution_is_rejected(self, tmp_path, row):
+        sizes = "8,64,128,3,14,1,1" if row != "conv,1,T4" else "8,64,0,3,14,1,1"
+        reading = read_text(tmp_path, f"{self.HEADER}{row},p2.1.0,8902,cu121,k,{sizes}\n")
+        assert reading.records.rejected == 1
+
+
+class TestZeus:
+    HEADER = "dataset,network,batch_size,optimizer,power_limit,time_per_epoch,average_power\n"
+
+    def test_a_row_is_a_run_and_its_energy_follows(self, tmp_path):
+        text = f"{self.HEADER}cifar100,shufflenetv2,1024,adadelta,125,16.5,120.0\n"
+        run = read_text(tmp_path, text, "summary_power_a40.csv").run
+        assert (run["tool"], run["workload"], run["model"], run["device_raw"]) == (
+            "zeus",
+            "training",
+            "shufflenetv2",
+            "a40",
+        )
+        assert (run["power_limit_w"], run["mean_power_w"], run["duration_s"]) == (125, 120, 16.5)
+        assert (run["energy_j"], run["energy_basis"]) == (1980, "epoch")
+
+    def test_no_power_is_no_row(self, tmp_path):
+        reading = read_text(tmp_path, f"{self.HEADER}a,b,8,c,125,16.5,0\n", "summary_power_a40.csv")
+        assert reading.records.rejected == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perf_assets.analysis.predictors.features.terms_memory import memory_terms
+from perf_assets.analysis.predictors.features.terms import memory_terms
 from perf_assets.measuring.networks import layer_costs
 from perf_assets.measuring.networks.memory.allocator import MIB
 from perf_assets.measuring.networks.memory.dataflow import Dataflow, Operation, operations
