@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from perf_assets.analysis.comparisons.groups import GroupComparison
+    from perf_assets.analysis.predictors.pipeline import Answer
 
 
 class PerformanceData:
@@ -90,6 +91,43 @@ class PerformanceData:
             raise KeyError(f"no figure {name!r}; there are {', '.join(PLOTS)}")
         with open_readonly(self.paths.database) as connection:
             return PLOTS[name].draw(PLOTS[name].frame(connection, where))
+
+    def predict(
+        self,
+        model: str,
+        device: str,
+        batch_size: int,
+        *,
+        stage: str = "training",
+        pruning_ratio: float = 0.0,
+        input_size: int | None = None,
+        algorithm: str = "",
+    ) -> Answer:
+        """Predict latency, memory and energy of one configuration, with 90 % intervals.
+
+        Args:
+            model: a network of a dropped layer table, or torchvision's name.
+            device: as in ``cleaned_runs.device``.
+            batch_size: images a step.
+            stage: ``training`` or ``inference``.
+            pruning_ratio: share pruned away, 0 to 1.
+            input_size: height = width in pixels; by default the network's own.
+            algorithm: of convolution, where runs have one.
+
+        Raises:
+            NoDatabaseError: nothing was published yet.
+            ValueError: no predictor for it is fitted (``perf-assets fit``), or the network's shapes are not known.
+        """
+        from perf_assets.analysis.predictors.pipeline import ask
+
+        configuration = {
+            "model": model,
+            "batch_size": batch_size,
+            "pruning_ratio": pruning_ratio,
+            "input_size": input_size or 0,
+            "algorithm": algorithm,
+        }
+        return ask(self.paths, device, stage, configuration)
 
     def compare(
         self, first: str, second: str, metrics: Sequence[str] | None = None, *, anyway: bool = False

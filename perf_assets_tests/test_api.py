@@ -43,6 +43,11 @@ def test_figures_and_comparisons(door):
         door.plot("telemetry", "nope = 1")
 
 
+def test_a_prediction_needs_a_predictor(door):
+    with pytest.raises(ValueError, match=r"no predictor for a40.*perf-assets fit"):
+        door.predict("resnet18", "a40", 8, stage="inference")
+
+
 def test_what_is_wrong_is_said(door, data, tmp_path, monkeypatch):
     with pytest.raises(KeyError, match="no table 'runs'; there are source_files"):
         door.table("runs")

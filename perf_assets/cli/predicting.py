@@ -80,35 +80,24 @@ def predict(
     algorithm: str,
 ) -> None:
     """Predict latency, memory and energy of one configuration, with 90 % intervals."""
-    import pandas as pd
-
     from perf_assets.analysis.predictors import pipeline
 
+    configuration = {
+        "model": model,
+        "batch_size": batch_size,
+        "pruning_ratio": pruning / 100,
+        "input_size": input_size or 0,
+        "algorithm": algorithm,
+    }
     with plain_errors():
-        predictor = pipeline.load(data_paths(), device, stage, networks=_own_networks([model]))
-        row = {
-            "model": model,
-            "batch_size": batch_size,
-            "pruning_ratio": pruning / 100,
-            "input_size": input_size or 0,
-            "algorithm": algorithm,
-        }
-        answer = predictor.predict(pd.DataFrame([row]))
-        if answer.empty:
-            raise ValueError(next(iter(predictor.design(pd.DataFrame([row])).skipped.values())))
-    if device not in predictor.learnt_on:
-        say(f"no run of {device} was measured: answered from {', '.join(predictor.learnt_on)}")
-    first = answer.iloc[0]
-    rows: list[tuple] = [
-        (target, *(float(first[f"{target}{end}"]) for end in ("", "_lower", "_upper")), fitted.unit)
-        for target, fitted in predictor.fitted.items()
-    ]
-    if "oom" in answer:
-        rows.append(("out of memory", float(first["oom"]), None, None, "probability"))
-    print_table(["target", "predicted", "lower", "upper", "unit"], rows)
-    if first["abstain"]:
+        answer = pipeline.ask(data_paths(), device, stage, configuration, _own_networks([model]))
+    if device not in answer.learnt_on:
+        say(f"no run of {device} was measured: answered from {', '.join(answer.learnt_on)}")
+    rows = answer.rows.astype(object).where(answer.rows.notna(), None)
+    print_table(list(rows), rows.itertuples(index=False, name=None))
+    if answer.abstained is not None:
         click.echo(
-            f"abstain: outside what the predictor knows ({first['reason']}); measure a few points first"
+            f"abstain: outside what the predictor knows ({answer.abstained}); measure a few points first"
         )
 
 

@@ -137,6 +137,59 @@ def load(
     return load_predictor(paths.predictors, device, stage, seen.tables.with_networks(networks or {}))
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the predictors say of one configuration."""
+
+    rows: pd.DataFrame
+    """A row a target: target, predicted, lower, upper, unit; of out of memory the probability alone."""
+    abstained: str | None
+    """Why the numbers are a guess; None where they are not."""
+    learnt_on: tuple[str, ...]
+    """The devices whose runs they come from."""
+
+
+def ask(
+    paths: DataPaths,
+    device: str,
+    stage: str,
+    configuration: Mapping[str, Any],
+    networks: Mapping | None = None,
+) -> Answer:
+    """Predict latency, memory and energy of one configuration, with 90 % intervals.
+
+    Args:
+        paths: the data folder.
+        device: as in ``cleaned_runs.device``.
+        stage: ``training`` or ``inference``.
+        configuration: model, batch_size, pruning_ratio (0 to 1), input_size (0: the network's own), algorithm.
+        networks: networks of the user's by name.
+
+    Raises:
+        NoDatabaseError: nothing was published yet.
+        ValueError: no predictor for it is fitted, or the network's shapes are not known.
+    """
+    import pandas as pd
+
+    predictor = load(paths, device, stage, networks=dict(networks or {}))
+    asked = pd.DataFrame([configuration])
+    answer = predictor.predict(asked)
+    if answer.empty:
+        raise ValueError(next(iter(predictor.design(asked).skipped.values())))
+    first = answer.iloc[0]
+    rows: list[tuple] = [
+        (target, *(float(first[f"{target}{end}"]) for end in ("", "_lower", "_upper")), fitted.unit)
+        for target, fitted in predictor.fitted.items()
+    ]
+    if "oom" in answer:
+        rows.append(("out of memory", float(first["oom"]), None, None, "probability"))
+    return Answer(
+        pd.DataFrame(rows, columns=["target", "predicted", "lower", "upper", "unit"]),
+        str(first["reason"]) if first["abstain"] else None,
+        tuple(predictor.learnt_on),
+    )
+
+
 def publish_predictions(paths: DataPaths, measurements: Measurements | None = None) -> dict[str, float]:
     """Predict every measured network on its devices into ``predictions``; compare the earlier ones with runs
     since.
