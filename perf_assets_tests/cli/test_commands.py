@@ -50,7 +50,7 @@ def test_asset_materialize(project, data):
 
 def test_demo(project, data):
     """What 'make demo' runs once the environment stands."""
-    for name in ("demo.sh", "sweeps"):
+    for name in ("demo.sh", "sweeps", "studies"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, project / name)
     shutil.copytree(EXAMPLES, data.drops / "examples")
@@ -70,11 +70,24 @@ def test_demo(project, data):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lenet5" in done.stdout
     measured = (
-        "SELECT count(*) FROM cleaned_runs SEMI JOIN (SELECT run_id FROM run_sources JOIN source_files "
-        "USING (file_id) WHERE NOT starts_with(path, 'examples/')) USING (run_id) WHERE tool = 'perf_assets' "
-        "AND device_kind = 'cpu' AND status = 'ok' AND (config->'spec'->>'sweep') = 'demo'"
+        "SELECT count(*) FROM cleaned_runs WHERE tool = 'perf_assets' AND device_kind = 'cpu' AND "
+        "status = 'ok' AND (config->'spec'->>'sweep') = 'demo' AND left(run_id, 16) NOT IN "
+        "(SELECT left(file_id, 16) FROM source_files WHERE starts_with(path, 'examples/'))"
     )
     assert sql(data, measured) == [(1,)]
+    # Throughput grows until as many requests are under way as there are instances, and stays.
+    levels = dict(
+        sql(
+            data,
+            "SELECT (l.model_instances, l.level), l.throughput_per_s FROM cleaned_load_levels AS l"
+            " JOIN cleaned_runs AS r USING (run_id) WHERE r.config->>'study' = 'demo_load'",
+        )
+    )
+    assert len(levels) == 12
+    for instances in (1, 2, 3):
+        assert levels[instances, instances] > 1.3 * levels.get((instances, instances - 1), 0)
+        assert levels[instances, 4] < 1.3 * levels[instances, instances]
+    assert "demo_load" in (data.root / "report.html").read_text()
 
 
 def test_definitions_validate_without_a_warning_of_ours(project):
