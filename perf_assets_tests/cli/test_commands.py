@@ -77,6 +77,19 @@ def test_demo(project, data):
         "(SELECT left(file_id, 16) FROM source_files WHERE starts_with(path, 'examples/'))"
     )
     assert sql(data, measured) == [(1,)]
+    # Throughput grows until as many requests are under way as there are instances, and stays.
+    levels = dict(
+        sql(
+            data,
+            "SELECT (l.model_instances, l.level), l.throughput_per_s FROM cleaned_load_levels AS l"
+            " JOIN cleaned_runs AS r USING (run_id) WHERE r.config->>'study' = 'demo_load'",
+        )
+    )
+    assert len(levels) == 12
+    for instances in (1, 2, 3):
+        assert levels[instances, instances] > 1.3 * levels.get((instances, instances - 1), 0)
+        assert levels[instances, 4] < 1.3 * levels[instances, instances]
+    assert "demo_load" in (data.root / "report.html").read_text()
 
 
 def test_definitions_validate_without_a_warning_of_ours(project):
