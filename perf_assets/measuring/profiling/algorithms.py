@@ -9,6 +9,7 @@ unsupported there. ``guess`` leaves the choice to the framework.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from perf_assets.measuring.networks.inputs import Inputs, as_inputs
 from perf_assets.measuring.profiling import cudnn
+from perf_assets.measuring.profiling.spec import INCOMPATIBLE_POLICIES, PROVIDERS
+from perf_assets.measuring.profiling.torch_device import is_out_of_memory
 from perf_assets.schema.vocabularies import ALGORITHMS, CUDNN_ALGORITHMS
 from perf_assets.workspace.validation import one_of
 
-TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
+TOLERANCES = {"float32": 1e-4, "float32_strict": 1e-4, "tf32": 5e-3, "float16": 2e-2, "bfloat16": 5e-2}
 """Largest difference of a layer's output from the framework's, as a share of the output's largest value."""
-
-PROVIDERS = ("auto", "ai3")
-INCOMPATIBLE_POLICIES = ("refuse", "guess")
 
 FFT_TILE = 32
 """Height = width, in pixels, of the tiles of ``fft tiling``; cuDNN's have the same size."""
@@ -49,6 +50,8 @@ class Forced:
     layers_forced: int
     largest_error: float | None = None
     tolerance: float | None = None
+    checked_samples: int | None = None
+    """Samples of the batch that were compared; None for all of them."""
     incompatible: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,7 +88,7 @@ class ForcedConv2d(nn.Module):
 def force(
     model: nn.Module,
     algorithm: str,
-    images: torch.Tensor,
+    batch: Inputs | torch.Tensor,
     *,
     stage: str = "inference",
     precision: str = "float32",
@@ -97,7 +100,7 @@ def force(
     Args:
         model: the network, on its device.
         algorithm: one of :data:`ALGORITHMS`.
-        images: one batch, for the check.
+        batch: what the network is called with, for the check.
         stage: ``training`` needs gradients, which only the explicit implementations have.
         precision: selects the tolerance.
         provider: ``auto``, or ``ai3`` to swap layers through that package where it is installed.
@@ -118,19 +121,41 @@ def force(
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     if algorithm == "guess":
         return Forced(algorithm, "framework", len(convolutions), len(convolutions))
+    inputs = as_inputs(batch)
+    if not convolutions:
+        raise UnsupportedError(f"{algorithm}: the network has no convolutions: use 'guess'")
     if provider == "ai3":
-        return _force_ai3(model, algorithm, images, len(convolutions), precision)
-    compute, provider = _implementation(algorithm, images.device.type, stage)
-    reasons = {name: reason for name, conv in convolutions.items() if (reason := _why_not(algorithm, conv))}
+        return _force_ai3(model, algorithm, inputs, len(convolutions), precision)
+    device = inputs.tensors()[0].device
+    compute, provider = _implementation(algorithm, device.type, stage)
+    # cuDNN itself says what it does not have; these limits are those of the implementations below.
+    limited = provider == "explicit"
+    reasons = {
+        name: reason
+        for name, conv in convolutions.items()
+        if limited and (reason := _why_not(algorithm, conv))
+    }
     sound = {name: conv for name, conv in convolutions.items() if name not in reasons}
-    largest_error, refused = _check_layers(model, images, sound, compute)
+    try:
+        largest_error, refused = _check_layers(model, inputs, sound, compute)
+        checked = None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # Two outputs of one layer at a time are more than the run itself will hold: its memory is not judged here.
+        checked = 1
+        few = inputs.first(checked, len(inputs.tensors()[0]))
+        largest_error, refused = _check_layers(model, few, sound, compute)
     reasons |= refused
     if reasons and incompatible == "refuse":
         name, reason = next(iter(reasons.items()))
         raise UnsupportedError(
             f"{algorithm}: {len(reasons)} of {len(convolutions)} layers, first {name}: {reason}"
         )
-    tolerance = TOLERANCES[precision]
+    on_gpu = device.type == "cuda"
+    # torch's own float32 computes convolutions in TF32 where the GPU can.
+    tf32 = precision == "float32" and on_gpu and torch.backends.cudnn.allow_tf32
+    tolerance = TOLERANCES["tf32" if tf32 else precision]
     worst = max(largest_error, key=largest_error.__getitem__, default=None)
     if worst is not None and not largest_error[worst] <= tolerance:
         raise WrongOutputError(
@@ -148,6 +173,7 @@ def force(
         len(convolutions) - len(reasons),
         largest_error[worst] if worst else None,
         tolerance,
+        checked,
         reasons,
     )
 
@@ -194,7 +220,7 @@ def _why_not(algorithm: str, conv: nn.Conv2d) -> str | None:
 
 def _check_layers(
     model: nn.Module,
-    images: torch.Tensor,
+    inputs: Inputs,
     convolutions: Mapping[str, nn.Conv2d],
     compute: Callable[..., torch.Tensor],
 ) -> tuple[dict[str, float], dict[str, str]]:
@@ -202,16 +228,19 @@ def _check_layers(
     errors: dict[str, float] = {}
     refused: dict[str, str] = {}
 
-    def check(name: str, conv: nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def check(name: str, conv: nn.Conv2d, images: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         try:
-            ours = ForcedConv2d(conv, compute)(*inputs)
+            ours = ForcedConv2d(conv, compute)(*images)
         except cudnn.CudnnError as error:
             if not error.unsupported:
                 raise
             refused[name] = str(error)
             return
-        scale = output.float().abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-        error = float((ours.float() - output.float()).abs().max() / scale)
+        # Sample by sample: a difference of the whole batch would need as much memory as the layer itself.
+        pairs = list(zip(ours, output, strict=True))
+        scale = max(float(theirs.abs().max()) for _, theirs in pairs) or torch.finfo(torch.float32).tiny
+        differences = [float((our.float() - theirs.float()).abs().max()) for our, theirs in pairs]
+        error = max(differences, key=lambda each: (math.isnan(each), each)) / scale
         errors[name] = max(error, errors.get(name, 0.0))
 
     hooks = [
@@ -221,7 +250,7 @@ def _check_layers(
     training = model.training
     try:
         with torch.no_grad():
-            model.eval()(images)
+            inputs.call(model.eval())
     finally:
         model.train(training)
         for hook in hooks:
@@ -229,7 +258,7 @@ def _check_layers(
     return errors, refused
 
 
-def _force_ai3(model: nn.Module, algorithm: str, images: torch.Tensor, layers: int, precision: str) -> Forced:
+def _force_ai3(model: nn.Module, algorithm: str, inputs: Inputs, layers: int, precision: str) -> Forced:
     try:
         import ai3
     except ImportError:
@@ -237,10 +266,10 @@ def _force_ai3(model: nn.Module, algorithm: str, images: torch.Tensor, layers: i
     if not hasattr(ai3, "swap_conv2d"):
         raise UnsupportedError("the installed ai3 is another package of that name: install aithree instead")
     with torch.no_grad():
-        expected = model(images)
+        expected = inputs.call(model)
         try:
             ai3.swap_conv2d(model, algorithm)
-            found = model(images)
+            found = inputs.call(model)
         except (RuntimeError, ValueError) as error:
             raise UnsupportedError(f"ai3, {algorithm}: {error}") from error
     # ai3 swaps whole networks, so only the network's output can be compared; errors add up over its layers.

@@ -17,6 +17,8 @@ def torch_device(name: str) -> torch.device:
     Raises:
         ValueError: it does not exist here.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():
@@ -24,6 +26,11 @@ def torch_device(name: str) -> torch.device:
                 f"device {name}: no CUDA device is visible: use cpu, or look at CUDA_VISIBLE_DEVICES"
             )
         device = torch.device("cuda", device.index or 0)
+        if device.index >= torch.cuda.device_count():
+            last = torch.cuda.device_count() - 1
+            raise ValueError(
+                f"device {name}: the last one here is cuda:{last}: use one of cuda:0 to cuda:{last}"
+            )
         torch.cuda.set_device(device)
     elif device.type != "cpu":
         raise ValueError(f"device {name}: only cpu and cuda can be measured")
@@ -89,3 +96,21 @@ def check_label(label: str | None, facts: dict[str, Any]) -> None:
             f"device_label {label!r}, but this machine has {facts['name']!r} ({found}): use that label,"
             " or correct the site file's constraint"
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on the device or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in words for sign in _OUT_OF_MEMORY_WORDS)
+
+
+_OUT_OF_MEMORY_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "(4004)",  # cuDNN's number for an allocation on the device that failed
+    "unable to find an engine",
+)
