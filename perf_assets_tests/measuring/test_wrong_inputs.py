@@ -81,7 +81,40 @@ WRONG_SWEEPS = {
     "unknown algorithm": (SWEEP + 'algorithms = ["magic"]', "'magic'", "use one of guess"),
     "option typo": (SWEEP + "[options]\npases = []", "'pases'", "did you mean 'passes'"),
     "budget typo": (SWEEP + "[budget]\npoint = 3", "'budget.point'", "did you mean 'points'"),
-    "pruning without ratio": (SWEEP + '[[pruning]]\nmethod = "x"', "'pruning.0.ratio' is missing", "add it"),
+    "pruning without ratio": (
+        SWEEP + '[[pruning]]\nmethod = "l1_unstructured"',
+        "pruning.0",
+        "say 'ratio' or 'ratios'",
+    ),
+    "pruning with both": (
+        SWEEP + '[[pruning]]\nmethods = ["l1_unstructured"]\nratio = 0.5\nratios = [0.5]',
+        "pruning.0",
+        "one of them",
+    ),
+    "pruning method typo": (
+        SWEEP + '[[pruning]]\nmethod = "structured_magnitud"\nratio = 0.5',
+        "'structured_magnitud'",
+        "did you mean 'structured_magnitude'",
+    ),
+    "pruned to nothing": (
+        SWEEP + '[[pruning]]\nmethod = "l1_unstructured"\nratios = [0.99]',
+        "ratio 0.99",
+        "at most 0.95",
+    ),
+    "networks as a word": (SWEEP.replace('["lenet5"]', '"lenet5"'), "'networks'", "valid array"),
+    "unknown network": (SWEEP.replace("lenet5", "vgg17"), "'vgg17'", "did you mean 'vgg19'"),
+    "no sizes": (SWEEP + "[sizes]\nquick = 0", "'sizes.quick'", "greater than or equal to 1"),
+    "sizes typo": (SWEEP + "[sizes]\nquik = 3", "'sizes.quik'", "did you mean 'quick'"),
+    "factor typo": (SWEEP + "[factors]\nthread = [1]", "'thread'", "did you mean 'threads'"),
+    "factor without values": (SWEEP + "[factors]\nthreads = []", "factors.threads", "name some"),
+    "factor said twice": (SWEEP + "[factors]\nbatch_size = [1]", "factors.batch_size", "one place"),
+    "factor out of range": (SWEEP + "[factors]\nthreads = [0]", "'threads'", "greater than or equal to 1"),
+    "tf32 on this processor": (SWEEP + 'precisions = ["tf32"]', "precision 'tf32'", "device 'cuda'"),
+    "wrong count": (
+        SWEEP + "[options.protocol]\nmeasured_steps = 0",
+        "'protocol.measured_steps'",
+        "equal to 1",
+    ),
     "gpu on this processor": (SWEEP + 'devices = ["cuda"]', "devices 'cuda' on 'cpu'", "leave 'devices' out"),
 }
 WRONG_SITES = {
@@ -145,6 +178,35 @@ def test_wrong_site_file(project, name):
     device = "alpha" if "unknown" in name else device
     line = refused(project, "sweep", "sweep.toml", "--executor", "slurm", "--device", device)
     assert "cluster.toml" in line
+    assert problem in line
+    assert cure in line
+
+
+WRONG_ARGUMENTS = {
+    "unknown network": (["--network", "vgg17"], "'vgg17'", "did you mean 'vgg19'"),
+    "unknown algorithm": (["--network", "lenet5", "--algorithm", "gem"], "'gem'", "did you mean 'gemm'"),
+    "unknown device": (["--network", "lenet5", "--device", "toaster"], "'toaster'", "use auto, cpu, cuda"),
+    "unknown stage": (["--network", "lenet5", "--stage", "huge"], "'huge'", "use one of sanity, quick, full"),
+    "sizes of sanity": (["--network", "lenet5", "--sizes", "4"], "--sizes", "use --stage quick"),
+    "nothing measured": (["--network", "lenet5", "--measure", "0"], "measured_steps", "equal to 1"),
+    "negative warm-up": (["--network", "lenet5", "--warmup", "-1"], "warmup_steps", "equal to 0"),
+    "unknown dimension": (["--network", "lenet5", "--vary", "depth"], "'depth'", "use one of batch_size"),
+    "option without a value": (
+        ["--network", "lenet5", "--option", "threads"],
+        "'threads'",
+        "--option threads=2",
+    ),
+    "option typo": (["--network", "lenet5", "--option", "thread=2"], "'thread'", "did you mean 'threads'"),
+    "swapped": (["--network", "lenet5", "--smallest", "99"], "smallest 99 is above", "swap them"),
+    "file and name": (["spec.json", "--network", "lenet5"], "spec.json and --network", "give one"),
+    "nothing": ([], "nothing to measure", "--network NAME"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_wrong_arguments(project, name):
+    arguments, problem, cure = WRONG_ARGUMENTS[name]
+    line = refused(project, "profile", *arguments)
     assert problem in line
     assert cure in line
 

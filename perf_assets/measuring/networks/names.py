@@ -61,6 +61,9 @@ latency."""
 
 PRUNING_METHODS = STRUCTURED_METHODS + UNSTRUCTURED_METHODS
 
+LARGEST_RATIO = 0.95
+"""Largest share that may be asked to be pruned away."""
+
 _OBJECT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 

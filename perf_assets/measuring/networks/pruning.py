@@ -30,7 +30,7 @@ from torch import nn
 
 from perf_assets.measuring.networks import loading, tracing
 from perf_assets.measuring.networks.inputs import Inputs, loss, tensors_in
-from perf_assets.measuring.networks.names import PRUNING_METHODS, pruned_model_name
+from perf_assets.measuring.networks.names import LARGEST_RATIO, PRUNING_METHODS, pruned_model_name
 from perf_assets.measuring.networks.pruning_methods import prune_model
 from perf_assets.measuring.networks.request import NetworkRequest
 from perf_assets.workspace.validation import one_of
@@ -38,7 +38,6 @@ from perf_assets.workspace.validation import one_of
 FORMAT = "perf_assets_pruned_model"
 VERSION = 1
 
-_LARGEST_RATIO = 0.95
 _OUTPUT_TOLERANCE = (
     1e-5  # of a reloaded model, relative to the largest output: the same kernels on the same tensors
 )
@@ -80,8 +79,8 @@ def create(
         ValueError: unknown method, or a ratio outside 0 to 0.95.
     """
     one_of("pruning method", method, PRUNING_METHODS)
-    if not 0 <= ratio <= _LARGEST_RATIO:
-        raise ValueError(f"pruning ratio {ratio} is outside 0 to {_LARGEST_RATIO}")
+    if not 0 <= ratio <= LARGEST_RATIO:
+        raise ValueError(f"pruning ratio {ratio} is outside 0 to {LARGEST_RATIO}")
     folder = Path(folder)
     network = base if isinstance(base, NetworkRequest) else NetworkRequest(network=base)
     if weights is not None:

@@ -350,7 +350,9 @@ def _macs(operation: str, inputs: list[torch.Tensor], result: torch.Tensor) -> i
 
 def _channels(tensor: torch.Tensor) -> tuple[int, int]:
     """Channels and height of (batch, channels, height, width); features and 1 of anything flatter."""
-    return (tensor.shape[1], tensor.shape[2]) if tensor.dim() == 4 else (tensor.shape[-1], 1)
+    if tensor.dim() == 4:
+        return tensor.shape[1], tensor.shape[2]
+    return (tensor.shape[-1], 1) if tensor.dim() else (1, 1)
 
 
 def _is_size(value: Any) -> bool:

@@ -80,8 +80,8 @@ def measure(
         on_block: told of each block as soon as it is timed (not in warm-up).
 
     Returns:
-        The measurement; ``stop_reason`` is ``converged`` (the interval is narrow enough), ``time_limit`` or
-        ``block_limit``.
+        The measurement; ``stop_reason`` is ``converged`` (the interval is narrow enough), ``time_limit``,
+        ``block_limit``, or ``counted`` where the settings say how many steps are measured.
     """
     settings = settings or Settings()
     steps, warmup = _warm_up(step, timer, settings)
@@ -94,6 +94,11 @@ def measure(
             on_block(len(blocks), block)
         blocks.append(block)
         spent_s += block.wall_s
+        if settings.measured_steps is not None:
+            if len(blocks) < settings.measured_steps:
+                continue
+            stop_reason = "counted"
+            break
         # Looking at the interval after every block would stop at its luckiest moment and make it too narrow.
         if len(blocks) >= next_look and spent_s >= settings.min_time_s:
             next_look *= 2
@@ -106,7 +111,8 @@ def measure(
         if spent_s >= settings.max_time_s:
             stop_reason = "time_limit"
             break
-    steady = _agree(warmup[-settings.steady_blocks :], settings)
+    # Who counts the warm-up has decided that it is enough.
+    steady = settings.warmup_steps is not None or _agree(warmup[-settings.steady_blocks :], settings)
     verdict, reason = judge(blocks, steady=steady, settings=settings)
     return Measurement(
         tuple(blocks),
@@ -122,6 +128,12 @@ def measure(
 
 def _warm_up(step: Callable[[], object], timer: Timer, settings: Settings) -> tuple[int, list[Block]]:
     """Steps in a block, and the blocks it took until three in a row agreed or the time was up."""
+    if settings.warmup_steps is not None:
+        counted = [timer.time_block(step, 1) for _ in range(settings.warmup_steps)]
+        if settings.measured_steps is not None or not counted:
+            return 1, counted
+        typical_s = float(np.median([block.wall_s for block in counted]))
+        return max(1, math.ceil(timer.resolution_s / settings.timer_share / max(typical_s, 1e-12))), counted
     steps, spent_s = 1, 0.0
     recent: list[Block] = []
     while spent_s < settings.warmup_max_s:
@@ -135,7 +147,7 @@ def _warm_up(step: Callable[[], object], timer: Timer, settings: Settings) -> tu
         recent.append(block)
         if _agree(recent[-settings.steady_blocks :], settings):
             break
-    return steps, recent
+    return steps if settings.measured_steps is None else 1, recent
 
 
 def _agree(blocks: Sequence[Block], settings: Settings) -> bool:
@@ -192,7 +204,8 @@ def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple
     # The last term lets chance have a few in a very short measurement.
     if switches > CONTENDED_SWITCHES_PER_CPU_S * cpu_s + 5:
         return "contended", f"{switches / cpu_s:.0f} involuntary context switches per second of CPU time"
-    if len(blocks) < settings.min_blocks or spent_s < settings.min_time_s / 2:
+    fewest = min(settings.min_blocks, settings.measured_steps or settings.min_blocks)
+    if len(blocks) < fewest or spent_s < settings.min_time_s / 2:
         return "too_short", f"{len(blocks)} blocks in {spent_s:.3g} s"
     if not steady:
         return "unstable", "warm-up never became steady"

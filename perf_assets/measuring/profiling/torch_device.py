@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 
-from perf_assets.measuring.devices import host
+from perf_assets.measuring.devices import energy, host
+from perf_assets.measuring.devices.lock import DeviceBusyError, device_lock
+from perf_assets.measuring.devices.nvml import NvmlReader
+from perf_assets.measuring.devices.power import PowerUnavailableError
 from perf_assets.schema.device_catalog import catalog
 
 
@@ -52,7 +55,11 @@ def device_facts(device: torch.device) -> dict[str, Any]:
     if device.type == "cpu":
         return {"type": "cpu", "name": host.host_facts()["cpu_model"]}
     facts = torch.cuda.get_device_properties(device)
-    return {
+    try:
+        told = NvmlReader(str(facts.uuid)).facts()
+    except PowerUnavailableError:
+        told = {}
+    return told | {
         "type": "cuda",
         "name": facts.name,
         "uuid": uuid_of(device),
@@ -60,6 +67,29 @@ def device_facts(device: torch.device) -> dict[str, Any]:
         "multiprocessors": facts.multi_processor_count,
         "compute_capability": f"{facts.major}.{facts.minor}",
     }
+
+
+def measurable(name: str) -> list[tuple[str, str]]:
+    """Say what this machine can measure on a device: rows of (quantity, what is there or why it is not).
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    device = torch_device(name)
+    rows = [(fact, str(value)) for fact, value in device_facts(device).items() if value is not None]
+    rows += [(package, str(version)) for package, version in host.versions("torch", "torchvision").items()]
+    free = free_mib(device)
+    rows.append(("memory_free_mib", "not told" if free is None else f"{free:.0f}"))
+    try:
+        rows.append(("energy", energy.open_reader(device.type, uuid_of(device)).name))
+    except PowerUnavailableError as error:
+        rows.append(("energy", f"not measured: {error}"))
+    try:
+        with device_lock(lock_name(device), 0.0):
+            rows.append(("lock", "free"))
+    except DeviceBusyError as error:
+        rows.append(("lock", str(error)))
+    return rows
 
 
 def free_mib(device: torch.device) -> float | None:

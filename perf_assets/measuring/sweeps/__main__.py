@@ -69,8 +69,8 @@ def _measure(options: argparse.Namespace) -> int:
     except _PointLimitReached:
         return POINTS_LEFT_EXIT_CODE
     print(json.dumps({status: len(names) for status, names in sorted(report.points.items())}))
-    for name in report.points.get("refused", ()):
-        print(f"refused: {name} has no sanity point that is ok; run the stage sanity first")
+    for name, reason in sorted(report.refusals.items()):
+        print(f"refused: {name}: {reason}")
     return 1 if {"failed", "incomplete", "busy"} & set(report.points) else 0
 
 
