@@ -31,8 +31,7 @@ SWEEPS = {
     "transformers encoder": (
         'networks = ["transformers:bert"]',
         12,
-        "[options]
-network_kwargs = { hidden_size = 16, num_hidden_layers = 1, vocab_size = 50 }",
+        "[options.network_kwargs]\nhidden_size = 24\nnum_hidden_layers = 1\nvocab_size = 50",
     ),
     "timm network": ('networks = ["timm:resnet18"]', 32, "[options.network_kwargs]\nnum_classes = 7"),
     "own module": (
