@@ -148,6 +148,7 @@ def _write_block(log: LogWriter, cache: str, index: int, block: protocol.Block) 
         other_cpu_share=block.other_cpu_share,
         sm_clock_share=block.sm_clock_share,
         throttled=block.throttled,
+        queued_ms=None if block.queued_s is None else block.queued_s * 1e3,
     )
 
 

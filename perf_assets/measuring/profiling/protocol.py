@@ -33,7 +33,9 @@ class Block:
     sm_clock_share: float | None = None
     """Device clock over its highest, 0-1."""
     throttled: bool | None = None
-    """The device says that heat, power or hardware slowed it down."""
+    """The device says that heat or hardware slowed it down."""
+    queued_s: float | None = None
+    """Time for which the device still worked when the host had handed over the last step."""
 
     @property
     def latency_ms(self) -> float:
@@ -189,7 +191,9 @@ def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple
     its processor more often than 60 times per second of CPU time (a quiet Linux does so about 20 times, for
     its own threads).
     ``too_short``: too few blocks or too little time. ``unstable``: never steady in warm-up, an interquartile
-    range above 10 % of the median, or an interval wider than ±2.5 %.
+    range above 10 % of the median, or an interval wider than ±2.5 %. ``host_bound``: in most blocks the device
+    had run out of work; the time is the host's, which people who run the network so wait for, and not the
+    device's.
     """
     times_ms = np.array([block.latency_ms for block in blocks])
     spent_s = sum(block.wall_s for block in blocks)
@@ -215,9 +219,16 @@ def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple
     half_width = _relative_half_width(blocks, settings.confidence)
     if half_width > 0.025:
         return "unstable", f"interval is ±{half_width:.1%} of the median"
+    known = [block for block in blocks if block.queued_s is not None]
+    # A queue that is all but empty when the last step is handed over has run dry before.
+    dry = [block for block in known if block.queued_s < DRY_QUEUE_SHARE * block.wall_s / block.steps]
+    if known and len(dry) * 2 > len(known):
+        return "host_bound", f"the device waited for the host in {len(dry)} of {len(known)} blocks"
     return "stable", f"interval is ±{half_width:.2%} of the median"
 
 
+DRY_QUEUE_SHARE = 0.1
+"""Of a step: less work than this in the device's queue, and it is the host that was measured."""
 CONTENDED_CPU_SHARE = 0.05
 CONTENDED_SWITCHES_PER_CPU_S = 60.0
 

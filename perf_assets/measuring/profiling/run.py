@@ -27,7 +27,7 @@ from perf_assets.measuring.devices.nvml import NvmlReader
 from perf_assets.measuring.devices.power import PowerReader, PowerUnavailableError
 from perf_assets.measuring.networks import loading, pruning, tracing
 from perf_assets.measuring.networks.inputs import Inputs
-from perf_assets.measuring.profiling import algorithms, arithmetic, cudnn, passes
+from perf_assets.measuring.profiling import algorithms, arithmetic, cudnn, kernels, passes
 from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec
 from perf_assets.measuring.profiling.timers import CudaTimer, HostTimer
 from perf_assets.measuring.profiling.torch_device import (
@@ -158,6 +158,9 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
             incompatible=spec.incompatible_layers,
         )
         log.write("algorithm", **dataclasses.asdict(forced))
+        if forced.provider == "cudnn":
+            found = kernels.kernels_by_layer(model, inputs, kernels.cuda_kernels)
+            log.write("kernels", **kernels.judged(spec.algorithm, found))
         step, phases = passes.steps(spec, model, inputs, device)
         if spec.stage == "inference":
             passes.check_outputs(step, log)

@@ -34,7 +34,6 @@ def torch_device(name: str) -> torch.device:
             raise ValueError(
                 f"device {name}: the last one here is cuda:{last}: use one of cuda:0 to cuda:{last}"
             )
-        torch.cuda.set_device(device)
     elif device.type != "cpu":
         raise ValueError(f"device {name}: only cpu and cuda can be measured")
     return device
