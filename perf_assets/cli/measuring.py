@@ -24,7 +24,7 @@ _MEASURED = """
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--stage", default="sanity", show_default=True, help="sanity, quick or full.")
 @click.option("--executor", default="local", show_default=True, help="local or slurm.")
 @click.option(
@@ -33,29 +33,75 @@ _MEASURED = """
 )
 @click.option("--site-file", type=click.Path(path_type=Path), help="cluster.toml of another place.")
 @click.option("--again", is_flag=True, help="Measure points that were measured before as well.")
+@click.option(
+    "--pack", type=click.Path(path_type=Path), help="Write a zip file for a board, measure nothing."
+)
+@click.option("--run", "run_file", type=click.Path(path_type=Path), help="Measure such a file, on the board.")
+@click.option("--collect", type=click.Path(path_type=Path), help="Take in the results that --run wrote.")
 def sweep(
-    file: Path, stage: str, executor: str, device: str | None, site_file: Path | None, again: bool
+    file: Path | None,
+    stage: str,
+    executor: str,
+    device: str | None,
+    site_file: Path | None,
+    *,
+    again: bool,
+    pack: Path | None,
+    run_file: Path | None,
+    collect: Path | None,
 ) -> None:
     """Measure what the sweep FILE asks for and the tables do not hold yet, and take it in."""
-    from perf_assets.measuring.sweeps.campaign import CampaignError, Place, run_campaign
+    from perf_assets.measuring.sweeps.campaign import CampaignError
+
+    if sum(given is not None for given in (file, run_file, collect)) != 1:
+        raise click.ClickException("name one of them: a sweep FILE, --run PACK, or --collect RESULTS")
+    try:
+        if collect is not None:
+            _collect(collect)
+        elif run_file is not None:
+            from perf_assets.measuring.sweeps.__main__ import run_pack
+
+            sys.exit(run_pack(run_file))
+        elif file is not None and pack is not None:
+            from perf_assets.measuring.sweeps.campaign import pack_campaign
+            from perf_assets.measuring.sweeps.grid import read_sweep
+
+            count = pack_campaign(data_paths(), read_sweep(file), stage, device or "cpu", pack)
+            say(f"{pack}: {count} points; there: python -m perf_assets.measuring.sweeps --run {pack.name}")
+        elif file is not None:
+            _campaign(file, stage, executor, device, site_file, again=again)
+    except (CampaignError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _collect(results: Path) -> None:
+    from perf_assets.intake.pipeline import ingest
+    from perf_assets.measuring.sweeps.boards import collect
+
+    paths = data_paths()
+    new = collect(results, paths.drops)
+    ingest(paths)
+    say(f"{len(new)} new logs in {paths.drops / 'perf_assets'}")
+
+
+def _campaign(
+    file: Path, stage: str, executor: str, device: str | None, site_file: Path | None, *, again: bool
+) -> None:
+    from perf_assets.measuring.sweeps.campaign import Place, run_campaign
     from perf_assets.measuring.sweeps.grid import read_sweep
     from perf_assets.store.database import open_readonly, query
 
-    paths = data_paths()
-    try:
-        asked = read_sweep(file)
-        report = run_campaign(
-            paths,
-            asked,
-            stage,
-            Place(executor, device or ("auto" if asked.devices == ("auto",) else "cpu")),
-            again=again,
-            site_file=site_file,
-            on_output=click.echo,
-            on_status=lambda engine, job_id, status: say(f"{engine} job {job_id} is {status.state}"),
-        )
-    except (CampaignError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+    paths, asked = data_paths(), read_sweep(file)
+    report = run_campaign(
+        paths,
+        asked,
+        stage,
+        Place(executor, device or ("auto" if asked.devices == ("auto",) else "cpu")),
+        again=again,
+        site_file=site_file,
+        on_output=click.echo,
+        on_status=lambda engine, job_id, status: say(f"{engine} job {job_id} is {status.state}"),
+    )
     with open_readonly(paths.database) as connection:
         columns, rows = query(connection, _MEASURED, parameters=[report.sweep])
     print_table(columns, rows)

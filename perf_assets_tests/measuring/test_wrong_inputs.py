@@ -3,6 +3,7 @@ starts."""
 
 import json
 import tomllib
+import zipfile
 
 import dagster as dg
 import pytest
@@ -209,6 +210,25 @@ def test_wrong_arguments(project, name):
     line = refused(project, "profile", *arguments)
     assert problem in line
     assert cure in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((), "name one of them"),
+        (("sweep.toml", "--run", "board.zip"), "name one of them"),
+        (("--run", "absent.zip"), "absent.zip: cannot be read"),
+        (("--run", "sweep.toml"), "sweep.toml: no perf_assets_pack file: make one by"),
+        (("--collect", "sweep.toml"), "sweep.toml: no perf_assets_results file: name what '--run' wrote"),
+        (("--collect", "strange.zip"), "'../outside.jsonl' is no log of the profiler"),
+        (("sweep.toml", "--pack", "no/folder/board.zip"), "No such file"),
+    ],
+)
+def test_wrong_packs(project, arguments, problem):
+    with zipfile.ZipFile(project / "strange.zip", "w") as archive:
+        archive.writestr("about.json", '{"format": "perf_assets_results", "version": 1, "sweep": "s"}')
+        archive.writestr("../outside.jsonl", "{}")
+    assert problem in refused(project, "sweep", *arguments)
 
 
 def test_a_gpu_name_with_a_sweep_that_says_cpu(project):

@@ -3,14 +3,31 @@ one's module."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from perf_assets.measuring.networks.names import check_network_name, check_object_name
 from perf_assets.workspace.validation import StrictModel
+
+
+def _content_of(file: Path) -> str:
+    """Short hash of a file, or its name where it does not lie here."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return file.name
+    return _hash_of(file, facts.st_mtime_ns, facts.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of(file: Path, changed_ns: int, size_bytes: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
 
 
 class NetworkRequest(StrictModel):
@@ -50,9 +67,13 @@ class NetworkRequest(StrictModel):
         return value
 
     def asked(self) -> dict[str, Any]:
-        """What of the network is not as its name alone says: the fields that were set, without the folder."""
-        names = ("network_kwargs", "weights", "inputs", "forward_kwargs")
-        return {name: value for name in names if (value := getattr(self, name))}
+        """What of the network is not as its name alone says: the fields that were set, without the folder.
+
+        Weights are told by what is in the file, because the same file lies elsewhere on another machine.
+        """
+        names = ("network_kwargs", "inputs", "forward_kwargs")
+        asked = {name: value for name in names if (value := getattr(self, name))}
+        return asked | ({"weights": _content_of(Path(self.weights))} if self.weights else {})
 
     @property
     def variant(self) -> str:

@@ -32,6 +32,7 @@ from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site, torch_device_of
 from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets.measuring.profiling.spec import label_problem
+from perf_assets.measuring.sweeps.boards import pack
 from perf_assets.measuring.sweeps.grid import POINTS_LEFT_EXIT_CODE, SWEEP_STAGES, Sweep
 from perf_assets.schema.device_catalog import catalog
 from perf_assets.store.database import NoDatabaseError, open_readonly, query
@@ -202,6 +203,20 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
         else str(paths.pruned_models),
     }
     return Sweep.model_validate(sweep.model_dump(exclude_unset=True) | update)
+
+
+def pack_campaign(paths: DataPaths, sweep: Sweep, stage: str, device: str, file: Path) -> int:
+    """Pack a sweep's stage for a board that nothing reaches; returns how many points it holds.
+
+    Raises:
+        CampaignError: a sweep, stage and device that do not fit; nothing was written.
+    """
+    try:
+        one_of("stage of a sweep", stage, SWEEP_STAGES)
+        placed = placed_sweep(sweep, Place("local", device), LocalEngine(), paths)
+        return pack(placed, stage, known_points(paths), file)
+    except (OSError, ValueError) as error:
+        raise CampaignError(str(error)) from error
 
 
 def auto_place(executor: str) -> Place:
