@@ -23,6 +23,8 @@ from perf_assets.measuring.profiling.torch_device import used_mib
 from perf_assets.measuring.recording.log import LogWriter
 
 LAYER_PASSES = 15
+EXPLAINED_SHARES = (0.95, 1.10)
+"""Sum of the layers' times over the forward pass: outside, launch gaps or a neighbour were timed with the layers."""
 COUNTED_STEPS = 5
 COLD_BLOCKS = 20
 MIN_FLUSH_MIB = 256
@@ -169,7 +171,13 @@ def time_layers(
     if not forward_ms:
         return {}
     share = sum(row["median_ms"] for row in rows) / forward_ms
-    log.write("layers", explained_share=share, passes=LAYER_PASSES)
+    low, high = EXPLAINED_SHARES
+    log.write(
+        "layers",
+        explained_share=share,
+        passes=LAYER_PASSES,
+        quality=[] if low <= share <= high else ["layers_do_not_add_up"],
+    )
     return {"layers_explained_share": share}
 
 

@@ -192,7 +192,7 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
             numbers |= passes.measure_energy(step, timer, reader, reader_reason, log)
     if nvml:
         others = nvml.other_processes(os.getpid())
-        if others and numbers.get("verdict") in ("stable", "unstable"):
+        if others and numbers.get("verdict") in ("stable", "unstable", "too_short", "host_bound"):
             numbers |= {"verdict": "contended", "verdict_reason": f"{others} other processes on the GPU"}
 
 

@@ -60,7 +60,11 @@ def test_command_line_measures_everything(tmp_path):
     assert lines["model"][0]["estimated_peak_mib"] > 0
     assert [row["layer"] for row in lines["layer"]][:3] == ["features.0", "features.1", "features.2"]
     assert lines["memory"][0]["process_rss_mib"] >= lines["memory"][0]["process_rss_before_mib"] * 0.9
-    assert lines["memory"][0]["memory_allocated_mib"] is None
+    memory = lines["memory"][0]
+    assert memory["memory_allocated_mib"] is None
+    assert memory["memory_net_mib"] == pytest.approx(memory["memory_used_mib"] - memory["memory_idle_mib"])
+    share, flags = lines["layers"][0]["explained_share"], lines["layers"][0]["quality"]
+    assert (flags == ["layers_do_not_add_up"]) == (not 0.95 <= share <= 1.10)
     assert {row["source"] for row in lines["counter"]} >= {"getrusage"}
     energy = lines["energy"][0]
     assert (energy["energy_j"] is None) == bool(energy["energy_reason"])

@@ -207,7 +207,7 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
     outcome = result.get("status")
     verdict = result.get("verdict")
     flags = [verdict] if verdict and verdict != "stable" else []
-    for kind in ("energy", "latency", "outputs", "kernels"):
+    for kind in ("energy", "latency", "outputs", "kernels", "layers"):
         quality = run.last(kind).get("quality")
         flags += [flag for flag in quality if isinstance(flag, str)] if isinstance(quality, list) else []
     known = {"status", *_RESULT_NUMBERS, "line", "at_s"}
