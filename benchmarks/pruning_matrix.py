@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from perf_assets.measuring.networks import pruning, pruning_methods
+from perf_assets.measuring.networks import names, pruning
 
 RATIOS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 MATRIX = (
@@ -41,7 +41,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--method", default="structured_magnitude", choices=pruning_methods.METHODS)
+    arguments.add_argument("--method", default="structured_magnitude", choices=names.PRUNING_METHODS)
     arguments.add_argument("--out", type=Path, help="keep the pruned models here")
     options = arguments.parse_args()
     ok, reasons = 0, []

@@ -61,7 +61,10 @@ CLEANED_RUNS = table(
     number("energy_j", "J", "energy of what energy_basis says"),
     text("energy_basis", "what energy_j is the energy of: run, step, inference, request, token or epoch"),
     number("power_limit_w", "W", "power limit of the device during the run"),
-    text("precision", "number format of the arithmetic: fp32, tf32, fp16, bf16, int8, amp, ..."),
+    text(
+        "precision",
+        "number format of the arithmetic: fp32, fp32_strict (without TF32), tf32, fp16, bf16, int8, amp, ...",
+    ),
     text("git_revision", "commit of the measured code"),
     text("framework", "torch, tensorrt, triton, vllm, ..."),
     text("framework_version", "its version"),

@@ -4,7 +4,7 @@ once."""
 STAGES = ("inference", "training")
 """What a profiled step does. The stages of a sweep are other words: see ``measuring/sweeps/grid.py``."""
 
-MEASUREMENT_VERDICTS = ("stable", "unstable", "throttled", "contended", "too_short")
+MEASUREMENT_VERDICTS = ("stable", "unstable", "throttled", "contended", "too_short", "host_bound")
 """How far to trust one measurement."""
 
 COMPARISON_VERDICTS = ("faster", "slower", "better", "worse", "same", "cannot tell")

@@ -3,6 +3,7 @@ starts."""
 
 import json
 import tomllib
+import zipfile
 
 import dagster as dg
 import pytest
@@ -36,6 +37,34 @@ WRONG_SPECS = {
     "unknown precision": ({"precision": "fp8"}, "'fp8'", "use one of float32"),
     "unknown algorithm": ({"algorithm": "winogard"}, "'winogard'", "did you mean 'winograd'"),
     "unknown pass": ({"passes": ["speed"]}, "'speed'", "use one of latency"),
+    "unknown memory format": ({"memory_format": "nhwc"}, "'nhwc'", "use one of contiguous, channels_last"),
+    "unknown compile mode": ({"compile_mode": "fast"}, "'fast'", "use one of default"),
+    "text for a truth": ({"cudnn_benchmark": "yes"}, "'cudnn_benchmark'", "valid boolean"),
+    "no threads": ({"threads": 0}, "'threads'", "greater than or equal to 1"),
+    "tf32 on a processor": ({"precision": "tf32"}, "precision 'tf32'", "use 'float32'"),
+    "compiled by name": (
+        {"compile_mode": "default", "algorithm": "gemm"},
+        "compile_mode 'default'",
+        "use algorithm",
+    ),
+    "autocast by name": ({"precision": "autocast", "algorithm": "gemm"}, "'autocast'", "algorithm 'guess'"),
+    "channels last by name": (
+        {"memory_format": "channels_last", "algorithm": "gemm", "device": "cuda"},
+        "'channels_last'",
+        "algorithm 'guess'",
+    ),
+    "unknown network": ({"network": "lenet6"}, "'lenet6'", "did you mean 'lenet5'"),
+    "unknown timm network": ({"network": "timm:resnet17"}, "'resnet17'", "did you mean"),
+    "unknown transformers network": ({"network": "transformers:brt"}, "'brt'", "did you mean 'bert'"),
+    "no network of a library": ({"network": "timm:"}, "'timm:'", "name one of timm's networks"),
+    "own module without a name": (
+        {"network": "own.nets:"},
+        "'own.nets:'",
+        "write the module, a colon, the name",
+    ),
+    "inputs without a colon": ({"inputs": "own.make"}, "'own.make'", "write the module, a colon, the name"),
+    "arguments as a list": ({"network_kwargs": [5]}, "'network_kwargs'", "should be an object"),
+    "unknown pruning method": ({"pruning_method": "l2"}, "'l2'", "use one of structured_magnitude"),
     "protocol typo": ({"protocol": {"max_blcks": 3}}, "'protocol.max_blcks'", "did you mean 'max_blocks'"),
     "no device of torch": ({"device": "xpu"}, "'device'", "match pattern"),
     "ratio of two": ({"pruning_ratio": 2.0}, "'pruning_ratio'", "less than 1"),
@@ -53,7 +82,40 @@ WRONG_SWEEPS = {
     "unknown algorithm": (SWEEP + 'algorithms = ["magic"]', "'magic'", "use one of guess"),
     "option typo": (SWEEP + "[options]\npases = []", "'pases'", "did you mean 'passes'"),
     "budget typo": (SWEEP + "[budget]\npoint = 3", "'budget.point'", "did you mean 'points'"),
-    "pruning without ratio": (SWEEP + '[[pruning]]\nmethod = "x"', "'pruning.0.ratio' is missing", "add it"),
+    "pruning without ratio": (
+        SWEEP + '[[pruning]]\nmethod = "l1_unstructured"',
+        "pruning.0",
+        "say 'ratio' or 'ratios'",
+    ),
+    "pruning with both": (
+        SWEEP + '[[pruning]]\nmethods = ["l1_unstructured"]\nratio = 0.5\nratios = [0.5]',
+        "pruning.0",
+        "one of them",
+    ),
+    "pruning method typo": (
+        SWEEP + '[[pruning]]\nmethod = "structured_magnitud"\nratio = 0.5',
+        "'structured_magnitud'",
+        "did you mean 'structured_magnitude'",
+    ),
+    "pruned to nothing": (
+        SWEEP + '[[pruning]]\nmethod = "l1_unstructured"\nratios = [0.99]',
+        "ratio 0.99",
+        "at most 0.95",
+    ),
+    "networks as a word": (SWEEP.replace('["lenet5"]', '"lenet5"'), "'networks'", "valid array"),
+    "unknown network": (SWEEP.replace("lenet5", "vgg17"), "'vgg17'", "did you mean 'vgg19'"),
+    "no sizes": (SWEEP + "[sizes]\nquick = 0", "'sizes.quick'", "greater than or equal to 1"),
+    "sizes typo": (SWEEP + "[sizes]\nquik = 3", "'sizes.quik'", "did you mean 'quick'"),
+    "factor typo": (SWEEP + "[factors]\nthread = [1]", "'thread'", "did you mean 'threads'"),
+    "factor without values": (SWEEP + "[factors]\nthreads = []", "factors.threads", "name some"),
+    "factor said twice": (SWEEP + "[factors]\nbatch_size = [1]", "factors.batch_size", "one place"),
+    "factor out of range": (SWEEP + "[factors]\nthreads = [0]", "'threads'", "greater than or equal to 1"),
+    "tf32 on this processor": (SWEEP + 'precisions = ["tf32"]', "precision 'tf32'", "device 'cuda'"),
+    "wrong count": (
+        SWEEP + "[options.protocol]\nmeasured_steps = 0",
+        "'protocol.measured_steps'",
+        "equal to 1",
+    ),
     "gpu on this processor": (SWEEP + 'devices = ["cuda"]', "devices 'cuda' on 'cpu'", "leave 'devices' out"),
 }
 WRONG_SITES = {
@@ -119,6 +181,54 @@ def test_wrong_site_file(project, name):
     assert "cluster.toml" in line
     assert problem in line
     assert cure in line
+
+
+WRONG_ARGUMENTS = {
+    "unknown network": (["--network", "vgg17"], "'vgg17'", "did you mean 'vgg19'"),
+    "unknown algorithm": (["--network", "lenet5", "--algorithm", "gem"], "'gem'", "did you mean 'gemm'"),
+    "unknown device": (["--network", "lenet5", "--device", "toaster"], "'toaster'", "use auto, cpu, cuda"),
+    "unknown stage": (["--network", "lenet5", "--stage", "huge"], "'huge'", "use one of sanity, quick, full"),
+    "sizes of sanity": (["--network", "lenet5", "--sizes", "4"], "--sizes", "use --stage quick"),
+    "nothing measured": (["--network", "lenet5", "--measure", "0"], "measured_steps", "equal to 1"),
+    "negative warm-up": (["--network", "lenet5", "--warmup", "-1"], "warmup_steps", "equal to 0"),
+    "unknown dimension": (["--network", "lenet5", "--vary", "depth"], "'depth'", "use one of batch_size"),
+    "option without a value": (
+        ["--network", "lenet5", "--option", "threads"],
+        "'threads'",
+        "--option threads=2",
+    ),
+    "option typo": (["--network", "lenet5", "--option", "thread=2"], "'thread'", "did you mean 'threads'"),
+    "swapped": (["--network", "lenet5", "--smallest", "99"], "smallest 99 is above", "swap them"),
+    "file and name": (["spec.json", "--network", "lenet5"], "spec.json and --network", "give one"),
+    "nothing": ([], "nothing to measure", "--network NAME"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_wrong_arguments(project, name):
+    arguments, problem, cure = WRONG_ARGUMENTS[name]
+    line = refused(project, "profile", *arguments)
+    assert problem in line
+    assert cure in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((), "name one of them"),
+        (("sweep.toml", "--run", "board.zip"), "name one of them"),
+        (("--run", "absent.zip"), "absent.zip: cannot be read"),
+        (("--run", "sweep.toml"), "sweep.toml: no perf_assets_pack file: make one by"),
+        (("--collect", "sweep.toml"), "sweep.toml: no perf_assets_results file: name what '--run' wrote"),
+        (("--collect", "strange.zip"), "'../outside.jsonl' is no log of the profiler"),
+        (("sweep.toml", "--pack", "no/folder/board.zip"), "No such file"),
+    ],
+)
+def test_wrong_packs(project, arguments, problem):
+    with zipfile.ZipFile(project / "strange.zip", "w") as archive:
+        archive.writestr("about.json", '{"format": "perf_assets_results", "version": 1, "sweep": "s"}')
+        archive.writestr("../outside.jsonl", "{}")
+    assert problem in refused(project, "sweep", *arguments)
 
 
 def test_a_gpu_name_with_a_sweep_that_says_cpu(project):

@@ -27,7 +27,9 @@ LEVEL = 0.01
 """How often all comparisons of two equal groups together may call one of them different."""
 NEEDED_FOR_SAME = 10
 """Fewer values than this in a group do not show their own spread, so they cannot be called the same."""
-DISTRUSTED = frozenset({"contended", "throttled", "unstable", "too_short"})
+DISTRUSTED = frozenset(
+    {"contended", "throttled", "unstable", "too_short", "algorithm_substituted", "outputs_not_finite"}
+)
 
 BAD, UNDECIDED = frozenset({"slower", "worse"}), "cannot tell"
 

@@ -28,8 +28,7 @@ class NvmlReader:
         self._nvml = nvml = nvml or _library()
         try:
             nvml.nvmlInit()
-            name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-            self._device = nvml.nvmlDeviceGetHandleByUUID(name)
+            self._device = _handle(nvml, uuid)
         except nvml.NVMLError as error:
             raise PowerUnavailableError(f"NVML: {error}") from None
         self.highest_sm_clock_mhz = self._try(
@@ -41,7 +40,9 @@ class NvmlReader:
         nvml, device = self._nvml, self._device
         power_mw = self._try(lambda: nvml.nvmlDeviceGetPowerUsage(device))
         energy_mj = self._try(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(device))
-        mask = self._try(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)) or 0
+        mask = self._try(lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(device))
+        if mask is None:  # a driver before 535 knows the older name only
+            mask = self._try(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)) or 0
         return PowerReading(
             at_s,
             power_w=None if power_mw is None else power_mw / 1e3,
@@ -68,9 +69,19 @@ class NvmlReader:
         return {name: value for name, value in values.items() if value is not None}
 
     def facts(self) -> dict[str, Any]:
-        """What does not change: name, power limit, driver."""
-        limit_mw = self._try(lambda: self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._device))
+        """What does not change: name, power limit, highest clocks, partitions, driver."""
+        nvml, device = self._nvml, self._device
+        limit_mw = self._try(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(device))
+        modes = self._try(lambda: nvml.nvmlDeviceGetMigMode(device))
         return {
+            "highest_sm_clock_mhz": self.highest_sm_clock_mhz,
+            "highest_memory_clock_mhz": self._try(
+                lambda: float(nvml.nvmlDeviceGetMaxClockInfo(device, nvml.NVML_CLOCK_MEM))
+            ),
+            "application_sm_clock_mhz": self._try(
+                lambda: float(nvml.nvmlDeviceGetApplicationsClock(device, nvml.NVML_CLOCK_SM))
+            ),
+            "mig_mode": None if modes is None else bool(modes[0]),
             "name": _text(self._try(lambda: self._nvml.nvmlDeviceGetName(self._device))),
             "power_limit_w": None if limit_mw is None else limit_mw / 1e3,
             "driver_version": self.driver_version(),
@@ -88,8 +99,18 @@ class NvmlReader:
     def _try(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (self._nvml.NVMLError, AttributeError):  # AttributeError: an older binding has no such call
+        except Exception:  # noqa: BLE001 - an older binding lacks the call, a new one may raise errors of its own
             return None
+
+
+def _handle(nvml: Any, uuid: str) -> Any:
+    """The GPU, or the part of one, with this UUID; CUDA tells it without saying which of the two it is."""
+    if uuid.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
 def gpu_uuids(nvml: Any = None) -> list[str]:
@@ -116,6 +137,24 @@ def gpu_uuids(nvml: Any = None) -> list[str]:
         for index, uuid in enumerate(found)
         if any(name == str(index) or (name.startswith("GPU-") and uuid.startswith(name)) for name in names)
     ]
+
+
+def auto_device() -> str:
+    """What torch measures on where nobody says: ``cuda`` where a program started here sees a GPU, else
+    ``cpu``."""
+    try:
+        return "cuda" if gpu_uuids() else "cpu"
+    except PowerUnavailableError:
+        return "cpu"
+
+
+def gpu_name() -> str | None:
+    """What the first GPU that a program started here sees is called; None where there is none."""
+    try:
+        uuids = gpu_uuids()
+        return NvmlReader(uuids[0]).facts()["name"] if uuids else None
+    except PowerUnavailableError:
+        return None
 
 
 def _library() -> Any:

@@ -1,4 +1,4 @@
-"""Networks to profile: a zoo by name, pruning, and what a network costs by its shapes alone.
+"""Networks to profile: by name or a person's own, pruned or not, and what they cost by their shapes alone.
 
-``analytic`` needs no torch; ``zoo``, ``features`` and ``pruning`` do.
+``names``, ``request`` and ``layer_costs`` need no torch; the others do.
 """

@@ -1,13 +1,21 @@
-"""Sets of networks as table rows: what pruning made of them, and their analytic features."""
+"""Sets of networks as table rows: what pruning made of them, and their analytic features.
+
+An own module's code runs in a process of its own: ``python -m perf_assets.measuring.networks.catalog``.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from perf_assets.measuring.networks import pruning, tracing, zoo
-from perf_assets.measuring.networks.names import pruned_model_name
+from perf_assets.measuring.networks import loading, pruning, tracing
+from perf_assets.measuring.networks.names import is_own, pruned_model_name
+from perf_assets.measuring.networks.request import NetworkRequest
 
 # The batch at which the training memory of a network is estimated; memory is close to linear in it.
 ESTIMATE_BATCH = 8
@@ -25,7 +33,7 @@ def prune_set(
 
     Args:
         folder: each pruned model becomes a directory in it, named as ``pruning.create`` names it.
-        networks, methods, ratios: see :mod:`perf_assets.measuring.networks.zoo` and
+        networks, methods, ratios: see :mod:`perf_assets.measuring.networks.request` and
             :mod:`perf_assets.measuring.networks.pruning`.
         seed: of random weights and random importance.
         on_done: told each row when it is known.
@@ -75,10 +83,10 @@ def _pruned_row(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
 def feature_rows(
     networks: Iterable[str], pruned: Iterable[dict[str, Any]], stages: Iterable[str], cache: Path
 ) -> list[dict[str, Any]]:
-    """Rows of the table ``network_features``: each zoo network and each pruned model in each stage.
+    """Rows of the table ``network_features``: each network and each pruned model in each stage.
 
     Args:
-        networks: names in the zoo.
+        networks: their names.
         pruned: rows of ``pruned_models``; only those with status ``ok`` are looked at.
         stages: ``inference`` and ``training``.
         cache: folder that keeps what was computed, by realised architecture.
@@ -86,22 +94,66 @@ def feature_rows(
     stages = list(stages)
     rows = []
     for name in networks:
-        model = zoo.build(name, device="meta")
-        rows += [_feature_row(model, name, None, stage, cache) for stage in stages]
+        request = NetworkRequest(network=name)
+        rows += _rows_of(request, None, stages, cache)
     for row in pruned:
         if row["status"] == "ok":
-            model = pruning.rebuild(pruning.read_spec(row["folder"]))
-            rows += [_feature_row(model, row["model"], row["name"], stage, cache) for stage in stages]
+            rows += _rows_of(pruning.request_of(pruning.read_spec(row["folder"])), row, stages, cache)
     return rows
 
 
-def _feature_row(model, network: str, pruned_model: str | None, stage: str, cache: Path) -> dict[str, Any]:
-    channels, size = zoo.input_shape(network)
-    found = tracing.network_features(model, size, channels, training=stage == "training", cache=cache)
+def _rows_of(
+    request: NetworkRequest, pruned: dict[str, Any] | None, stages: list[str], cache: Path
+) -> list[dict[str, Any]]:
+    if not is_own(request.network):
+        return _traced_rows(request, pruned, stages, cache)
+    task = {"request": request.model_dump(), "pruned": pruned, "stages": stages, "cache": str(cache)}
+    child = subprocess.run(
+        [sys.executable, "-P", "-m", "perf_assets.measuring.networks.catalog"],
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    if child.returncode:
+        said = [line for line in child.stderr.splitlines() if line.strip()]
+        raise ValueError(f"network {request.network}: {said[-1] if said else 'its process was killed'}")
+    return [
+        row | {"features": [tuple(pair) for pair in row["features"]]}
+        for row in json.loads(child.stdout.splitlines()[-1])
+    ]
+
+
+def _traced_rows(
+    request: NetworkRequest, pruned: dict[str, Any] | None, stages: list[str], cache: Path
+) -> list[dict[str, Any]]:
+    if pruned is None:
+        model = loading.build(request, device="meta")
+    else:
+        model = pruning.rebuild(pruning.read_spec(pruned["folder"]))
+    name = pruned["name"] if pruned else None
+    return [_feature_row(model, request, name, stage, cache) for stage in stages]
+
+
+def _feature_row(
+    model: Any, request: NetworkRequest, pruned_model: str | None, stage: str, cache: Path
+) -> dict[str, Any]:
+    size, channels = loading.own_input_size(request, model), loading.in_channels(request, model)
+    if channels is None or is_own(request.network):
+        inputs = loading.make_inputs(request, model, tracing.TRACED_BATCH)
+        batch = loading.make_inputs(request, model, ESTIMATE_BATCH)
+    else:  # images of a known size: nothing is made, and what was computed is kept
+        inputs = batch = None
+    found = tracing.network_features(
+        model, size or 0, channels or 0, training=stage == "training", cache=cache, inputs=inputs
+    )
     numbers = found["features"]
-    estimate = tracing.estimate_peak_memory(model, ESTIMATE_BATCH, size, channels, stage=stage, cache=cache)
+    estimate = tracing.estimate_peak_memory(
+        model, ESTIMATE_BATCH, size or 0, channels or 0, stage=stage, cache=cache, inputs=batch
+    )
     return {
-        "network": network,
+        "network": request.network,
         "pruned_model": pruned_model,
         "architecture_key": found["architecture_key"],
         "stage": stage,
@@ -115,3 +167,9 @@ def _feature_row(model, network: str, pruned_model: str | None, stage: str, cach
         "estimated_peak_mib": estimate["peak_mib"],
         "features": sorted((name, float(value)) for name, value in numbers.items()),
     }
+
+
+if __name__ == "__main__":
+    _task = json.load(sys.stdin)
+    _request = NetworkRequest(**_task["request"])
+    print(json.dumps(_traced_rows(_request, _task["pruned"], _task["stages"], Path(_task["cache"]))))

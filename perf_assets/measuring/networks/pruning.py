@@ -28,15 +28,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from perf_assets.measuring.networks import tracing, zoo
-from perf_assets.measuring.networks.names import pruned_model_name
-from perf_assets.measuring.networks.pruning_methods import METHODS, prune_model
+from perf_assets.measuring.networks import loading, tracing
+from perf_assets.measuring.networks.inputs import Inputs, loss, tensors_in
+from perf_assets.measuring.networks.names import LARGEST_RATIO, PRUNING_METHODS, pruned_model_name
+from perf_assets.measuring.networks.pruning_methods import prune_model
+from perf_assets.measuring.networks.request import NetworkRequest
 from perf_assets.workspace.validation import one_of
 
 FORMAT = "perf_assets_pruned_model"
 VERSION = 1
 
-_LARGEST_RATIO = 0.95
 _OUTPUT_TOLERANCE = (
     1e-5  # of a reloaded model, relative to the largest output: the same kernels on the same tensors
 )
@@ -44,7 +45,7 @@ _OUTPUT_TOLERANCE = (
 
 def create(
     folder: str | Path,
-    base: str,
+    base: str | NetworkRequest,
     method: str,
     ratio: float,
     *,
@@ -61,12 +62,13 @@ def create(
 
     Args:
         folder: directory of this pruned model.
-        base: network of :mod:`perf_assets.measuring.networks.zoo`.
-        method: one of :data:`METHODS`.
+        base: network, by its name or by all that :mod:`perf_assets.measuring.networks.request` can say.
+        method: one of :data:`perf_assets.measuring.networks.names.PRUNING_METHODS`.
         ratio: share of channels (structured) or weights (unstructured) to remove, 0 to 0.95.
         seed: seed of random weights and of random importance.
-        input_size: height = width of the images it is traced and verified with; default is the network's own.
-        weights: local state-dict file of the base.
+        input_size: height = width of the images (or length of the sequences) it is traced and verified with;
+            default is the network's own.
+        weights: local state-dict file of the base, where the request names none.
         aux_heads: keep googlenet's and inception_v3's auxiliary heads.
         time_limit_s: seconds of wall time for all of it.
 
@@ -76,23 +78,24 @@ def create(
     Raises:
         ValueError: unknown method, or a ratio outside 0 to 0.95.
     """
-    one_of("pruning method", method, METHODS)
-    if not 0 <= ratio <= _LARGEST_RATIO:
-        raise ValueError(f"pruning ratio {ratio} is outside 0 to {_LARGEST_RATIO}")
+    one_of("pruning method", method, PRUNING_METHODS)
+    if not 0 <= ratio <= LARGEST_RATIO:
+        raise ValueError(f"pruning ratio {ratio} is outside 0 to {LARGEST_RATIO}")
     folder = Path(folder)
-    channels, own_size = zoo.input_shape(base)
+    network = base if isinstance(base, NetworkRequest) else NetworkRequest(network=base)
+    if weights is not None:
+        network = network.model_copy(update={"weights": str(Path(weights).resolve())})
     request = {
         "format": FORMAT,
         "version": VERSION,
-        "name": pruned_model_name(base, method, ratio, seed),
-        "base": base,
+        "name": pruned_model_name(network.network, method, ratio, seed, network.variant),
+        "base": network.network,
+        "request": network.model_dump(),
         "method": method,
         "ratio": ratio,
         "seed": seed,
-        "in_channels": channels,
-        "input_size": input_size or own_size,
+        "input_size": input_size,
         "aux_heads": aux_heads,
-        "weights": None if weights is None else str(Path(weights).resolve()),
         "torch_version": torch.__version__,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -143,10 +146,17 @@ def read_spec(folder: str | Path) -> dict[str, Any]:
     return spec
 
 
+def request_of(spec: dict[str, Any]) -> NetworkRequest:
+    """What the base of a pruned model was built from; its weights are in the pruned model."""
+    # Directories of earlier versions hold the base's name alone.
+    fields = spec.get("request") or {"network": spec["base"]}
+    return NetworkRequest(**{**fields, "weights": None})
+
+
 def rebuild(spec: dict[str, Any]) -> nn.Module:
     """Model of a spec's shapes on the meta device: enough for its features, or to load its state dict
     into."""
-    model = zoo.build(spec["base"], aux_heads=spec["aux_heads"], device="meta")
+    model = loading.build(request_of(spec), aux_heads=spec["aux_heads"], device="meta")
     for name, sizes in spec["sizes"].items():
         module = model.get_submodule(name)
         for attribute, value in sizes.items():
@@ -190,29 +200,32 @@ def _run_child(request: dict[str, Any], work: Path, time_limit_s: float) -> str 
 
 
 def _create_in_child(request: dict[str, Any], work: Path) -> None:
-    base, channels, size = request["base"], request["in_channels"], request["input_size"]
-    model = zoo.build(base, aux_heads=request["aux_heads"], seed=request["seed"], weights=request["weights"])
+    network, size = NetworkRequest(**request["request"]), request["input_size"]
+    model = loading.build(network, aux_heads=request["aux_heads"], seed=request["seed"])
+    inputs = loading.make_inputs(network, model, tracing.TRACED_BATCH, size)
     base_params = sum(p.numel() for p in model.parameters())
-    base_macs = sum(row["macs"] for row in tracing.layer_table(model, size, channels))
+    base_macs = sum(row["macs"] for row in tracing.layer_table(model, inputs=inputs))
     engine = prune_model(
         model,
         request["method"],
         request["ratio"],
         seed=request["seed"],
-        input_size=size,
-        in_channels=channels,
+        inputs=inputs,
     )
     model.eval()
-    sizes, shapes = _changes(model, zoo.build(base, aux_heads=request["aux_heads"], device="meta"))
+    shapes_only = loading.build(network, aux_heads=request["aux_heads"], device="meta")
+    sizes, shapes = _changes(model, shapes_only)
     layers = list(_layer_sparsities(model))
     params = sum(p.numel() for p in model.parameters())
     zeros = sum(layer["zeros"] for layer in layers)
     spec = request | {
         "status": "ok",
+        "in_channels": loading.in_channels(network, model),
+        "input_size": size or loading.own_input_size(network, model),
         "engine": engine,
         "architecture_key": tracing.architecture_key(model),
         "params": params,
-        "macs": sum(row["macs"] for row in tracing.layer_table(model, size, channels)),
+        "macs": sum(row["macs"] for row in tracing.layer_table(model, inputs=inputs)),
         "bytes": sum(t.numel() * t.element_size() for t in model.state_dict().values()),
         "sparsity": zeros / params,
         "base_params": base_params,
@@ -221,14 +234,13 @@ def _create_in_child(request: dict[str, Any], work: Path) -> None:
         "sizes": sizes,
         "shapes": shapes,
     }
-    images = torch.randn(2, channels, size, size)
     with torch.no_grad():
-        outputs = model(images)
+        outputs = _answer(model, inputs)
     torch.save(model.state_dict(), work / "state_dict.pt")
     (work / "spec.json").write_text(json.dumps(spec))
-    _check_training_step(model, images)
+    _check_training_step(model, inputs)
     with torch.no_grad():
-        reloaded = load(work)[0](images)
+        reloaded = _answer(load(work)[0], inputs)
     if not torch.isfinite(outputs).all():
         raise ArithmeticError("the pruned network's outputs are not finite")
     difference = (reloaded - outputs).abs().max().item() / max(outputs.abs().max().item(), 1e-30)
@@ -261,12 +273,18 @@ def _layer_sparsities(model: nn.Module) -> Iterator[dict[str, Any]]:
             }
 
 
-def _check_training_step(model: nn.Module, images: torch.Tensor) -> None:
+def _answer(model: nn.Module, inputs: Inputs) -> torch.Tensor:
+    """All floating numbers that a network answers, in one row."""
+    answers = [found.flatten() for found in tensors_in(inputs.call(model)) if found.is_floating_point()]
+    return torch.cat(answers)
+
+
+def _check_training_step(model: nn.Module, inputs: Inputs) -> None:
     model.train()
-    loss = tracing.loss(model(images), torch.zeros(len(images), dtype=torch.long))
-    loss.backward()
+    lost = loss(inputs.call(model), torch.zeros(tracing.TRACED_BATCH, dtype=torch.long))
+    lost.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    if not gradients or not math.isfinite(loss.item()) or not all(torch.isfinite(g).all() for g in gradients):
+    if not gradients or not math.isfinite(lost.item()) or not all(torch.isfinite(g).all() for g in gradients):
         raise ArithmeticError("the pruned network's loss or gradients are not finite")
     model.eval()
 

@@ -12,14 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-STRUCTURED_METHODS = ("structured_magnitude", "structured_random")
-"""Whole channels removed: tensors shrink."""
-
-UNSTRUCTURED_METHODS = ("l1_unstructured", "random_unstructured", "ln_structured", "global_unstructured")
-"""Weights set to zero by ``torch.nn.utils.prune``: tensors keep their shapes, and dense kernels their
-latency."""
-
-METHODS = STRUCTURED_METHODS + UNSTRUCTURED_METHODS
+from perf_assets.measuring.networks.inputs import Inputs, tensors_in
+from perf_assets.measuring.networks.names import PRUNING_METHODS, STRUCTURED_METHODS, UNSTRUCTURED_METHODS
 
 # torch-pruning 1.6 divides by zero on the channel shuffle and never finishes tracing shifted windows.
 _CHAIN_PRUNED = {"ShuffleNetV2", "SwinTransformer"}
@@ -36,7 +30,14 @@ _PER_CHANNEL_LAYERS = (
 
 
 def prune_model(
-    model: nn.Module, method: str, ratio: float, *, seed: int = 0, input_size: int = 224, in_channels: int = 3
+    model: nn.Module,
+    method: str,
+    ratio: float,
+    *,
+    seed: int = 0,
+    input_size: int = 224,
+    in_channels: int = 3,
+    inputs: Inputs | None = None,
 ) -> str:
     """Prune a network in place; returns what did it: ``torch_pruning``, ``sequential_chains`` or
     ``torch_prune``.
@@ -45,7 +46,8 @@ def prune_model(
     arXiv 2301.12900), by the L2 norm of a group or at random, the same ratio in every group; the classifier's
     outputs stay. ShuffleNet and Swin, which it cannot trace, lose inner channels of their sequential blocks
     (:func:`prune_chains`). Unstructured methods set weights of convolutions, linear layers and fused
-    attention projections to zero.
+    attention projections to zero. ``inputs`` is a batch of two of what the network takes, where that is no
+    images.
 
     Raises:
         ValueError: unknown method.
@@ -55,11 +57,13 @@ def prune_model(
         _prune_unstructured(model, method, ratio)
         return "torch_prune"
     if method not in STRUCTURED_METHODS:
-        raise ValueError(f"unknown pruning method {method!r}: use one of {', '.join(METHODS)}")
+        raise ValueError(f"unknown pruning method {method!r}: use one of {', '.join(PRUNING_METHODS)}")
     if _CHAIN_PRUNED & {kind.__name__ for kind in type(model).__mro__}:
         prune_chains(model, ratio, random=method == "structured_random")
         return "sequential_chains"
-    _prune_graph(model, method, ratio, torch.randn(2, in_channels, input_size, input_size))
+    _prune_graph(
+        model, method, ratio, inputs or Inputs((torch.randn(2, in_channels, input_size, input_size),))
+    )
     return "torch_pruning"
 
 
@@ -116,7 +120,7 @@ def _is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
 
 
-def _prune_graph(model: nn.Module, method: str, ratio: float, images: torch.Tensor) -> None:
+def _prune_graph(model: nn.Module, method: str, ratio: float, inputs: Inputs) -> None:
     import torch_pruning
 
     importance = (
@@ -127,7 +131,7 @@ def _prune_graph(model: nn.Module, method: str, ratio: float, images: torch.Tens
     classifiers = list(_classifiers(model))
     pruner = torch_pruning.pruner.BasePruner(
         model,
-        images,
+        inputs,
         importance=importance,
         pruning_ratio=ratio,
         pruning_ratio_dict=_narrow_layer_ratios(model, ratio, classifiers),
@@ -136,8 +140,8 @@ def _prune_graph(model: nn.Module, method: str, ratio: float, images: torch.Tens
         num_heads={m: m.num_heads for m in model.modules() if isinstance(m, nn.MultiheadAttention)},
         # Auxiliary heads act in training mode only; traced in evaluation mode they would keep their old
         # width.
-        forward_fn=lambda model, images: model.train(_has_aux_heads(model))(images),
-        output_transform=lambda outputs: outputs if isinstance(outputs, torch.Tensor) else list(outputs),
+        forward_fn=lambda model, inputs: inputs.call(model.train(_has_aux_heads(model))),
+        output_transform=lambda outputs: list(tensors_in(outputs)),
     )
     pruner.step()
     model.eval()

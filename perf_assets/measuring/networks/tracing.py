@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from perf_assets.measuring.networks import layer_costs
+from perf_assets.measuring.networks.inputs import Inputs, loss
 from perf_assets.schema.vocabularies import STAGES
 from perf_assets.workspace.validation import one_of
 
@@ -55,20 +56,28 @@ _IGNORED_OPERATIONS = {
     "copy",
     "_unsafe_view",
 }
-_BATCH = 2  # batch norm refuses a single value per channel in training mode, so two images, halved afterwards
+TRACED_BATCH = (
+    2  # batch norm refuses a single value per channel in training mode, so two images, halved afterwards
+)
 
 
 def layer_table(
-    model: nn.Module, input_size: int = 224, in_channels: int = 3, *, training: bool = False
+    model: nn.Module,
+    input_size: int = 224,
+    in_channels: int = 3,
+    *,
+    training: bool = False,
+    inputs: Inputs | None = None,
 ) -> list[dict[str, Any]]:
     """Layer table of a network: one row per operation of a forward pass, columns of ``layer_costs.COLUMNS``.
 
     Args:
-        model: any network that takes images of shape (batch, in_channels, input_size, input_size). It is not
-            changed; its weights are neither read nor copied, so a meta-device network will do.
+        model: any network. It is not changed; its weights are neither read nor copied where the meta device
+            can follow it, so a meta-device network will do.
         input_size: input height = width in pixels.
         in_channels: input channels.
         training: trace in training mode (auxiliary heads and dropout take part).
+        inputs: :data:`TRACED_BATCH` samples of what it takes; None for images of that size.
 
     Returns:
         Rows in execution order. Counts are for one image.
@@ -76,15 +85,26 @@ def layer_table(
     Raises:
         RuntimeError, ValueError: the network does not accept that input.
     """
-    skeleton = _shape_copy(model, "meta").train(training)
-    recorder = _OperationRecorder(skeleton)
-    images = torch.empty(_BATCH, in_channels, input_size, input_size, device="meta")
+    if inputs is None:
+        images = torch.empty(TRACED_BATCH, in_channels, input_size, input_size, device="meta")
+        return _recorded(_shape_copy(model, "meta"), Inputs((images,)), training=training)
+    try:
+        return _recorded(_shape_copy(model, "meta"), inputs.to("meta"), training=training)
+    except Exception as error:  # noqa: BLE001 - a forward that looks at values, or makes tensors elsewhere
+        try:
+            return _recorded(copy.deepcopy(model), inputs, training=training)
+        except Exception:  # noqa: BLE001 - it fails on real tensors too: the first one says why
+            raise error from None
+
+
+def _recorded(model: nn.Module, inputs: Inputs, *, training: bool) -> list[dict[str, Any]]:
+    recorder = _OperationRecorder(model.train(training))
     # Attention's fused inference path would hide its products behind one opaque operation.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), recorder:
-            skeleton(images)
+            inputs.call(model)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return recorder.rows
@@ -121,6 +141,7 @@ def network_features(
     *,
     training: bool = False,
     cache: str | Path | None = None,
+    inputs: Inputs | None = None,
 ) -> dict[str, Any]:
     """Architecture key, layer table and the analytic features of one image, cached by the key.
 
@@ -130,6 +151,8 @@ def network_features(
         in_channels: input channels.
         training: trace in training mode, with auxiliary heads.
         cache: folder that keeps one JSON file per architecture, input and mode.
+        inputs: :data:`TRACED_BATCH` samples of what it takes, where that is no images. What an own forward does
+            with them the architecture does not tell, so such a table is not kept in the cache.
 
     Returns:
         ``architecture_key``, ``input_size``, ``in_channels``, ``stage``, ``layers`` (the layer table) and
@@ -140,7 +163,7 @@ def network_features(
     name = f"layers-{key}-{in_channels}x{input_size}-{stage}"
 
     def compute() -> dict[str, Any]:
-        table = layer_table(model, input_size, in_channels, training=training)
+        table = layer_table(model, input_size, in_channels, training=training, inputs=inputs)
         features = {name: float(v) for name, v in layer_costs.network_features(table, 1, stage).items()}
         return {
             "architecture_key": key,
@@ -151,7 +174,7 @@ def network_features(
             "features": features,
         }
 
-    return _cached(cache, name, compute)
+    return _cached(cache if inputs is None else None, name, compute)
 
 
 def estimate_peak_memory(
@@ -162,12 +185,14 @@ def estimate_peak_memory(
     *,
     stage: str = "training",
     cache: str | Path | None = None,
+    inputs: Inputs | None = None,
 ) -> dict[str, Any]:
     """Peak memory in MiB of one step by torch's memory tracker on fake tensors: seconds, but no memory.
 
     A training step is forward, cross entropy, backward and SGD with momentum, the second of two so that the
     optimizer's state is there. The tracker knows tensors' lifetimes and not the allocator: what a device
-    reserves is larger, and workspaces of convolution libraries are not in it.
+    reserves is larger, and workspaces of convolution libraries are not in it. ``inputs`` is a batch of what the
+    network takes, where that is no images; it is not kept in the cache.
 
     Returns:
         ``peak_mib`` and its parts at the peak (``param_mib``, ``grad_mib``, ``act_mib``,
@@ -177,43 +202,37 @@ def estimate_peak_memory(
     one_of("stage", stage, STAGES)
     version = torch.__version__.split("+")[0]
     name = f"memory-{architecture_key(model)}-{batch_size}x{in_channels}x{input_size}-{stage}-torch{version}"
+    shaped = inputs or Inputs((torch.empty(batch_size, in_channels, input_size, input_size, device="meta"),))
     return _cached(
-        cache,
+        cache if inputs is None else None,
         name,
         lambda: {
-            **_tracked_peak(model, (batch_size, in_channels, input_size, input_size), stage),
+            **_tracked_peak(model, shaped, batch_size, stage),
             "torch_version": version,
         },
     )
 
 
-def loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of a classifier's outputs; auxiliary heads count 0.3 each, as GoogLeNet was trained."""
-    heads = [outputs] if isinstance(outputs, torch.Tensor) else [head for head in outputs if head is not None]
-    losses = [nn.functional.cross_entropy(head, labels) for head in heads]
-    return losses[0] + 0.3 * sum(losses[1:])
-
-
-def _tracked_peak(model: nn.Module, shape: tuple[int, ...], stage: str) -> dict[str, float]:
+def _tracked_peak(model: nn.Module, inputs: Inputs, batch_size: int, stage: str) -> dict[str, float]:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
 
     with FakeTensorMode():
         fake = _shape_copy(model, "cpu").train(stage == "training")
-        classes = torch.zeros(shape[0], dtype=torch.long)
-        images = torch.empty(shape)
+        classes = torch.zeros(batch_size, dtype=torch.long)
+        fakes = inputs.mapped(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
         tracker = MemTracker()
         if stage == "inference":
-            tracker.track_external(fake, images)
+            tracker.track_external(fake, *fakes.tensors())
             with torch.no_grad(), tracker:
-                fake(images)
+                fakes.call(fake)
         else:
             optimizer = torch.optim.SGD(fake.parameters(), lr=0.1, momentum=0.9, foreach=False)
-            tracker.track_external(fake, optimizer, images, classes)
+            tracker.track_external(fake, optimizer, classes, *fakes.tensors())
             for _ in range(2):
                 tracker.reset_mod_stats()
                 with tracker:
-                    loss(fake(images), classes).backward()
+                    loss(fakes.call(fake), classes).backward()
                     optimizer.step()
                     optimizer.zero_grad()
         peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
@@ -279,9 +298,9 @@ class _OperationRecorder(TorchDispatchMode):
             "layer_index": len(self.rows),
             "layer": name if leaf else f"{name}:{operation}".lstrip(":"),
             "kind": _kind(operation, args, inputs),
-            "macs": _macs(operation, inputs, result) // _BATCH,
+            "macs": _macs(operation, inputs, result) // TRACED_BATCH,
             "params": sum(self._unclaimed_params.pop(t.untyped_storage()._cdata, 0) for t in inputs),
-            "out_elements": result.numel() // _BATCH,
+            "out_elements": result.numel() // TRACED_BATCH,
             "inplace": inplace,
         }
         source = inputs[1] if operation == "addmm" else (inputs[-1] if operation == "cat" else inputs[0])
@@ -331,7 +350,9 @@ def _macs(operation: str, inputs: list[torch.Tensor], result: torch.Tensor) -> i
 
 def _channels(tensor: torch.Tensor) -> tuple[int, int]:
     """Channels and height of (batch, channels, height, width); features and 1 of anything flatter."""
-    return (tensor.shape[1], tensor.shape[2]) if tensor.dim() == 4 else (tensor.shape[-1], 1)
+    if tensor.dim() == 4:
+        return tensor.shape[1], tensor.shape[2]
+    return (tensor.shape[-1], 1) if tensor.dim() else (1, 1)
 
 
 def _is_size(value: Any) -> bool:

@@ -4,37 +4,13 @@ file."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-TORCHVISION_NETWORKS = (
-    "alexnet",
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "googlenet",
-    "inception_v3",
-    "mnasnet1_0",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "regnet_y_400mf",
-    "resnet18",
-    "resnet50",
-    "resnet152",
-    "resnext50_32x4d",
-    "shufflenet_v2_x1_0",
-    "squeezenet1_1",
-    "swin_t",
-    "vgg16",
-    "vgg16_bn",
-    "vit_b_16",
-    "wide_resnet50_2",
-)
-"""Networks that the tests and the pruning matrix cover; any other classifier of torchvision can be built
-too."""
-
-NETWORKS = (*TORCHVISION_NETWORKS, "lenet5")
+from perf_assets.measuring.networks.names import CLASSIFIERS
+from perf_assets.workspace.validation import one_of
 
 _INPUT_SHAPES = {"lenet5": (1, 32), "inception_v3": (3, 299)}
 _SMALLEST_INPUTS = {"lenet5": 32, "vit_b_16": 224, "alexnet": 63, "inception_v3": 75, "squeezenet1_1": 33}
@@ -66,11 +42,12 @@ def build(
     seed: int = 0,
     weights: str | Path | None = None,
     device: str = "cpu",
+    **options: Any,
 ) -> nn.Module:
     """Build a network in evaluation mode.
 
     Args:
-        name: one of :data:`NETWORKS`, or another classifier of torchvision.
+        name: one of :data:`perf_assets.measuring.networks.names.CLASSIFIERS`.
         num_classes: outputs; default is what the network was published with (1000; LeNet-5: 10).
         aux_heads: keep the auxiliary classifiers of googlenet and inception_v3 (they act in training mode
             only).
@@ -78,6 +55,7 @@ def build(
         weights: a local file with a state dict, loaded with ``weights_only=True``; nothing is ever
             downloaded.
         device: ``meta`` builds shapes without memory.
+        options: further arguments of the network's own constructor.
 
     Raises:
         ValueError: unknown name, or auxiliary heads asked of a network that has none.
@@ -88,9 +66,9 @@ def build(
         torch.manual_seed(seed)
         try:
             with torch.device(device):
-                model = _build(name, num_classes, aux_heads)
+                model = _build(name, num_classes, aux_heads, options)
         except NotImplementedError:  # regnet computes its widths with tensors, which the meta device cannot
-            model = _build(name, num_classes, aux_heads).to(device)
+            model = _build(name, num_classes, aux_heads, options).to(device)
     if weights is not None:
         model.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
     return model.eval()
@@ -107,21 +85,18 @@ def smallest_input(name: str) -> int:
     return _SMALLEST_INPUTS.get(name, 32)
 
 
-def _build(name: str, num_classes: int | None, aux_heads: bool) -> nn.Module:
-    options = {} if num_classes is None else {"num_classes": num_classes}
+def _build(name: str, num_classes: int | None, aux_heads: bool, options: dict[str, Any]) -> nn.Module:
+    one_of("network", name, CLASSIFIERS)
+    options = options | ({} if num_classes is None else {"num_classes": num_classes})
     if name == "lenet5":
         if aux_heads:
             raise ValueError("lenet5 has no auxiliary heads: leave aux_heads out")
         return LeNet5(**options)
     import torchvision  # takes longer to load than torch, and LeNet-5 does without
 
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(
-            f"unknown network {name!r}: use one of {', '.join(NETWORKS)}, or torchvision's names"
-        )
     if name in ("googlenet", "inception_v3"):
         # Their own initialisation draws from a truncated normal distribution, which takes half a minute.
-        options |= {"aux_logits": aux_heads, "init_weights": False}
+        options = {"aux_logits": aux_heads, "init_weights": False} | options
     elif aux_heads:
         raise ValueError(f"{name} has no auxiliary heads: leave aux_heads out")
     return torchvision.models.get_model(name, weights=None, **options)

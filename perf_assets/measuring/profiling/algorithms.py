@@ -2,33 +2,32 @@
 not.
 
 On a GPU an algorithm is cuDNN's own (:mod:`perf_assets.measuring.profiling.cudnn`). On the processor it is an
-explicit implementation from tensor operations (below) or oneDNN; names that only cuDNN tells apart are
+explicit implementation from tensor operations or oneDNN
+(:mod:`perf_assets.measuring.profiling.explicit`); names that only cuDNN tells apart are
 unsupported there. ``guess`` leaves the choice to the framework.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from perf_assets.measuring.networks.inputs import Inputs, as_inputs
 from perf_assets.measuring.profiling import cudnn
+from perf_assets.measuring.profiling.explicit import EXPLICIT, onednn
+from perf_assets.measuring.profiling.spec import INCOMPATIBLE_POLICIES, PROVIDERS
+from perf_assets.measuring.profiling.torch_device import is_out_of_memory
 from perf_assets.schema.vocabularies import ALGORITHMS, CUDNN_ALGORITHMS
 from perf_assets.workspace.validation import one_of
 
-TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
+TOLERANCES = {"float32": 1e-4, "float32_strict": 1e-4, "tf32": 5e-3, "float16": 2e-2, "bfloat16": 5e-2}
 """Largest difference of a layer's output from the framework's, as a share of the output's largest value."""
-
-PROVIDERS = ("auto", "ai3")
-INCOMPATIBLE_POLICIES = ("refuse", "guess")
-
-FFT_TILE = 32
-"""Height = width, in pixels, of the tiles of ``fft tiling``; cuDNN's have the same size."""
 
 
 class UnsupportedError(RuntimeError):
@@ -49,6 +48,8 @@ class Forced:
     layers_forced: int
     largest_error: float | None = None
     tolerance: float | None = None
+    checked_samples: int | None = None
+    """Samples of the batch that were compared; None for all of them."""
     incompatible: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,7 +86,7 @@ class ForcedConv2d(nn.Module):
 def force(
     model: nn.Module,
     algorithm: str,
-    images: torch.Tensor,
+    batch: Inputs | torch.Tensor,
     *,
     stage: str = "inference",
     precision: str = "float32",
@@ -97,7 +98,7 @@ def force(
     Args:
         model: the network, on its device.
         algorithm: one of :data:`ALGORITHMS`.
-        images: one batch, for the check.
+        batch: what the network is called with, for the check.
         stage: ``training`` needs gradients, which only the explicit implementations have.
         precision: selects the tolerance.
         provider: ``auto``, or ``ai3`` to swap layers through that package where it is installed.
@@ -118,19 +119,41 @@ def force(
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     if algorithm == "guess":
         return Forced(algorithm, "framework", len(convolutions), len(convolutions))
+    inputs = as_inputs(batch)
+    if not convolutions:
+        raise UnsupportedError(f"{algorithm}: the network has no convolutions: use 'guess'")
     if provider == "ai3":
-        return _force_ai3(model, algorithm, images, len(convolutions), precision)
-    compute, provider = _implementation(algorithm, images.device.type, stage)
-    reasons = {name: reason for name, conv in convolutions.items() if (reason := _why_not(algorithm, conv))}
+        return _force_ai3(model, algorithm, inputs, len(convolutions), precision)
+    device = inputs.tensors()[0].device
+    compute, provider = _implementation(algorithm, device.type, stage)
+    # cuDNN itself says what it does not have; these limits are those of the explicit ones.
+    limited = provider == "explicit"
+    reasons = {
+        name: reason
+        for name, conv in convolutions.items()
+        if limited and (reason := _why_not(algorithm, conv))
+    }
     sound = {name: conv for name, conv in convolutions.items() if name not in reasons}
-    largest_error, refused = _check_layers(model, images, sound, compute)
+    try:
+        largest_error, refused = _check_layers(model, inputs, sound, compute)
+        checked = None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # Two outputs of one layer at a time are more than the run itself will hold: its memory is not judged here.
+        checked = 1
+        few = inputs.first(checked, len(inputs.tensors()[0]))
+        largest_error, refused = _check_layers(model, few, sound, compute)
     reasons |= refused
     if reasons and incompatible == "refuse":
         name, reason = next(iter(reasons.items()))
         raise UnsupportedError(
             f"{algorithm}: {len(reasons)} of {len(convolutions)} layers, first {name}: {reason}"
         )
-    tolerance = TOLERANCES[precision]
+    on_gpu = device.type == "cuda"
+    # torch's own float32 computes convolutions in TF32 where the GPU can.
+    tf32 = precision == "float32" and on_gpu and torch.backends.cudnn.allow_tf32
+    tolerance = TOLERANCES["tf32" if tf32 else precision]
     worst = max(largest_error, key=largest_error.__getitem__, default=None)
     if worst is not None and not largest_error[worst] <= tolerance:
         raise WrongOutputError(
@@ -148,6 +171,7 @@ def force(
         len(convolutions) - len(reasons),
         largest_error[worst] if worst else None,
         tolerance,
+        checked,
         reasons,
     )
 
@@ -194,7 +218,7 @@ def _why_not(algorithm: str, conv: nn.Conv2d) -> str | None:
 
 def _check_layers(
     model: nn.Module,
-    images: torch.Tensor,
+    inputs: Inputs,
     convolutions: Mapping[str, nn.Conv2d],
     compute: Callable[..., torch.Tensor],
 ) -> tuple[dict[str, float], dict[str, str]]:
@@ -202,16 +226,19 @@ def _check_layers(
     errors: dict[str, float] = {}
     refused: dict[str, str] = {}
 
-    def check(name: str, conv: nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def check(name: str, conv: nn.Conv2d, images: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         try:
-            ours = ForcedConv2d(conv, compute)(*inputs)
+            ours = ForcedConv2d(conv, compute)(*images)
         except cudnn.CudnnError as error:
             if not error.unsupported:
                 raise
             refused[name] = str(error)
             return
-        scale = output.float().abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-        error = float((ours.float() - output.float()).abs().max() / scale)
+        # Sample by sample: a difference of the whole batch would need as much memory as the layer itself.
+        pairs = list(zip(ours, output, strict=True))
+        scale = max(float(theirs.abs().max()) for _, theirs in pairs) or torch.finfo(torch.float32).tiny
+        differences = [float((our.float() - theirs.float()).abs().max()) for our, theirs in pairs]
+        error = max(differences, key=lambda each: (math.isnan(each), each)) / scale
         errors[name] = max(error, errors.get(name, 0.0))
 
     hooks = [
@@ -221,7 +248,7 @@ def _check_layers(
     training = model.training
     try:
         with torch.no_grad():
-            model.eval()(images)
+            inputs.call(model.eval())
     finally:
         model.train(training)
         for hook in hooks:
@@ -229,7 +256,7 @@ def _check_layers(
     return errors, refused
 
 
-def _force_ai3(model: nn.Module, algorithm: str, images: torch.Tensor, layers: int, precision: str) -> Forced:
+def _force_ai3(model: nn.Module, algorithm: str, inputs: Inputs, layers: int, precision: str) -> Forced:
     try:
         import ai3
     except ImportError:
@@ -237,10 +264,10 @@ def _force_ai3(model: nn.Module, algorithm: str, images: torch.Tensor, layers: i
     if not hasattr(ai3, "swap_conv2d"):
         raise UnsupportedError("the installed ai3 is another package of that name: install aithree instead")
     with torch.no_grad():
-        expected = model(images)
+        expected = inputs.call(model)
         try:
             ai3.swap_conv2d(model, algorithm)
-            found = model(images)
+            found = inputs.call(model)
         except (RuntimeError, ValueError) as error:
             raise UnsupportedError(f"ai3, {algorithm}: {error}") from error
     # ai3 swaps whole networks, so only the network's output can be compared; errors add up over its layers.
@@ -251,137 +278,3 @@ def _force_ai3(model: nn.Module, algorithm: str, images: torch.Tensor, layers: i
             f"ai3, {algorithm}: output differs by {error:.1e} of the largest, {tolerance:g} allowed"
         )
     return Forced(algorithm, "ai3", layers, layers, error, tolerance)
-
-
-# Explicit implementations. All take (images, weight, bias, *, stride, padding, dilation, groups) like
-# F.conv2d, and are differentiable.
-
-
-def onednn(images, weight, bias, *, stride, padding, dilation, groups):
-    """oneDNN's convolution, whatever the framework would have chosen."""
-    return torch.ops.aten.mkldnn_convolution(images, weight, bias, padding, stride, dilation, groups)
-
-
-def gemm(images, weight, bias, *, stride, padding, dilation, groups):
-    """im2col: the receptive field of every output pixel as a column in memory, then one matrix product."""
-    height, width = _output_size(images, weight, stride, padding, dilation)
-    columns = F.unfold(images, weight.shape[2:], dilation, padding, stride)
-    columns = columns.reshape(images.shape[0], groups, -1, height * width)
-    kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
-    result = (kernels @ columns).reshape(images.shape[0], -1, height, width)
-    return _biased(result, bias)
-
-
-def direct(images, weight, bias, *, stride, padding, dilation, groups):
-    """Sum over the kernel's taps of the shifted image times that tap; nothing is unfolded."""
-    height, width = _output_size(images, weight, stride, padding, dilation)
-    batch, out_channels = images.shape[0], weight.shape[0]
-    images = F.pad(images, (padding[1], padding[1], padding[0], padding[0]))
-    kernels = weight.reshape(groups, out_channels // groups, weight.shape[1], *weight.shape[2:])
-    result = images.new_zeros(batch, groups, out_channels // groups, height * width)
-    for row in range(weight.shape[2]):
-        for column in range(weight.shape[3]):
-            top, left = row * dilation[0], column * dilation[1]
-            shifted = images[
-                :,
-                :,
-                top : top + (height - 1) * stride[0] + 1 : stride[0],
-                left : left + (width - 1) * stride[1] + 1 : stride[1],
-            ]
-            result = result + kernels[..., row, column] @ shifted.reshape(batch, groups, -1, height * width)
-    return _biased(result.reshape(batch, out_channels, height, width), bias)
-
-
-def fft(images, weight, bias, *, stride, padding, dilation, groups):
-    """Product of the Fourier transforms of the padded image and the kernel (cross-correlation)."""
-    images = F.pad(images, (padding[1], padding[1], padding[0], padding[0]))
-    size = images.shape[2:]
-    spectrum = _spectral_product(torch.fft.rfft2(images.float()), weight, size)
-    full = torch.fft.irfft2(spectrum, s=size)
-    result = full[..., : size[0] - weight.shape[2] + 1, : size[1] - weight.shape[3] + 1]
-    return _biased(result.to(images.dtype), bias)
-
-
-def fft_tiling(images, weight, bias, *, stride, padding, dilation, groups):
-    """The same on overlapping tiles (overlap-save), so that transforms stay small."""
-    height, width = _output_size(images, weight, stride, padding, dilation)
-    rows, columns = (
-        max(min(FFT_TILE, outputs + k - 1), 2 * (k - 1), k)
-        for outputs, k in zip((height, width), weight.shape[2:], strict=True)
-    )
-    step_rows, step_columns = rows - weight.shape[2] + 1, columns - weight.shape[3] + 1
-    tiles_down, tiles_across = -(-height // step_rows), -(-width // step_columns)
-    bottom = (tiles_down - 1) * step_rows + rows - images.shape[2] - padding[0]
-    right = (tiles_across - 1) * step_columns + columns - images.shape[3] - padding[1]
-    images = F.pad(images, (padding[1], right, padding[0], bottom))
-    tiles = images.unfold(2, rows, step_rows).unfold(
-        3, columns, step_columns
-    )  # (b, c, down, across, rows, columns)
-    batch, channels = images.shape[:2]
-    tiles = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels, rows, columns)
-    spectrum = _spectral_product(torch.fft.rfft2(tiles.float()), weight, (rows, columns))
-    result = torch.fft.irfft2(spectrum, s=(rows, columns))[..., :step_rows, :step_columns]
-    result = result.reshape(batch, tiles_down, tiles_across, -1, step_rows, step_columns)
-    result = result.permute(0, 3, 1, 4, 2, 5).reshape(
-        batch, -1, tiles_down * step_rows, tiles_across * step_columns
-    )
-    return _biased(result[..., :height, :width].to(images.dtype), bias)
-
-
-def winograd(images, weight, bias, *, stride, padding, dilation, groups):
-    """Winograd F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308): 2x2 outputs of 4x4 tiles by 16 products
-    each."""
-    height, width = _output_size(images, weight, stride, padding, dilation)
-    tiles_down, tiles_across = -(-height // 2), -(-width // 2)
-    bottom = 2 * tiles_down + 2 - images.shape[2] - padding[0]
-    right = 2 * tiles_across + 2 - images.shape[3] - padding[1]
-    images = F.pad(images, (padding[1], right, padding[0], bottom))
-    # Both sides of a transform at once, as one product with its Kronecker square: thousands of 4x4 products
-    # crawl.
-    transforms = (
-        images.new_tensor(matrix) for matrix in (_WINOGRAD_INPUT, _WINOGRAD_KERNEL, _WINOGRAD_OUTPUT)
-    )
-    to_tile, to_kernel, from_tile = (torch.kron(matrix, matrix) for matrix in transforms)
-    batch, channels = images.shape[:2]
-    tiles = images.unfold(2, 4, 2).unfold(3, 4, 2)  # (batch, channels, down, across, 4, 4)
-    tiles = (to_tile @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(16, -1)).reshape(16, channels, -1)
-    kernels = (to_kernel @ weight.permute(2, 3, 0, 1).reshape(9, -1)).reshape(16, -1, channels)
-    products = torch.bmm(kernels, tiles).reshape(16, -1)
-    result = (from_tile @ products).reshape(2, 2, -1, batch, tiles_down, tiles_across)
-    result = result.permute(3, 2, 4, 0, 5, 1).reshape(batch, -1, 2 * tiles_down, 2 * tiles_across)
-    return _biased(result[..., :height, :width], bias)
-
-
-_WINOGRAD_INPUT = [[1.0, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
-_WINOGRAD_KERNEL = [[1.0, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]
-_WINOGRAD_OUTPUT = [[1.0, 1, 1, 0], [0, 1, -1, -1]]
-
-EXPLICIT: dict[str, Callable[..., torch.Tensor]] = {
-    "direct": direct,
-    "gemm": gemm,
-    "fft": fft,
-    "fft tiling": fft_tiling,
-    "winograd": winograd,
-}
-"""Implementations on the processor by name."""
-
-
-def _spectral_product(images: torch.Tensor, weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    kernels = torch.fft.rfft2(weight.float(), s=size).conj()
-    # One matrix product per frequency.
-    product = images.permute(2, 3, 0, 1) @ kernels.permute(2, 3, 1, 0)
-    return product.permute(2, 3, 0, 1)
-
-
-def _output_size(images: Any, weight: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, int]:
-    height, width = (
-        (images.shape[2 + axis] + 2 * padding[axis] - dilation[axis] * (weight.shape[2 + axis] - 1) - 1)
-        // stride[axis]
-        + 1
-        for axis in range(2)
-    )
-    return height, width
-
-
-def _biased(result: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return result if bias is None else result + bias.view(1, -1, 1, 1)

@@ -16,13 +16,15 @@ from torch import nn
 
 from perf_assets.measuring.devices import counters, energy, host
 from perf_assets.measuring.devices.power import PowerReader
-from perf_assets.measuring.networks import tracing
-from perf_assets.measuring.profiling import layers, protocol
+from perf_assets.measuring.networks.inputs import Inputs, loss, tensors_in
+from perf_assets.measuring.profiling import arithmetic, layers, protocol
 from perf_assets.measuring.profiling.spec import ProfileSpec
 from perf_assets.measuring.profiling.torch_device import used_mib
 from perf_assets.measuring.recording.log import LogWriter
 
 LAYER_PASSES = 15
+EXPLAINED_SHARES = (0.95, 1.10)
+"""Sum of the layers' times over the forward pass: outside, launch gaps or a neighbour were timed with the layers."""
 COUNTED_STEPS = 5
 COLD_BLOCKS = 20
 MIN_FLUSH_MIB = 256
@@ -30,31 +32,44 @@ MIN_FLUSH_MIB = 256
 
 
 def steps(
-    model: nn.Module, images: torch.Tensor, stage: str
+    spec: ProfileSpec, model: nn.Module, inputs: Inputs, device: torch.device
 ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
     """One step, and of training its phases by name, in order."""
-    if stage == "inference":
-        model.eval()
+    model.train(spec.stage == "training")
+    network = arithmetic.compiled(spec, model)
 
-        def infer() -> torch.Tensor:
+    def answer() -> Any:
+        return network(*inputs.positional, **inputs.named)
+
+    def cast_answer() -> Any:
+        with arithmetic.autocast(spec, device):
+            return answer()
+
+    run = cast_answer if spec.precision == "autocast" else answer
+    if spec.stage == "inference":
+
+        def infer() -> Any:
             with torch.inference_mode():
-                return model(images)
+                return run()
 
         return infer, {}
-    model.train()
-    labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    labels = torch.zeros(spec.batch_size, dtype=torch.long, device=device)
     # Momentum makes the optimizer's memory real; the rate is too small for weights to run away in many steps.
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4)
+    # Half precision's small gradients vanish without it: who trains so scales the loss.
+    scaled = spec.precision == "autocast" and torch.get_autocast_dtype(device.type) == torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=scaled)
     pending: list[torch.Tensor] = []
 
     def forward() -> None:
-        pending[:] = [tracing.loss(model(images), labels)]
+        pending[:] = [loss(run(), labels)]
 
     def backward() -> None:
-        pending.pop().backward()
+        scaler.scale(pending.pop()).backward()
 
     def update() -> None:
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
 
     def train() -> None:
@@ -63,6 +78,13 @@ def steps(
         update()
 
     return train, {"forward": forward, "backward": backward, "optimizer": update}
+
+
+def check_outputs(step: Callable[[], object], log: LogWriter) -> None:
+    """Run one step and write down whether its answer is finite: a network that computes NaN may run faster."""
+    answers = [answer for answer in tensors_in(step()) if answer.is_floating_point()]
+    finite = all(bool(torch.isfinite(answer).all()) for answer in answers)
+    log.write("outputs", finite=finite, quality=[] if finite else ["outputs_not_finite"])
 
 
 def time_hot(spec: ProfileSpec, step: Callable[[], object], timer: Any, log: LogWriter) -> dict[str, Any]:
@@ -128,6 +150,7 @@ def _write_block(log: LogWriter, cache: str, index: int, block: protocol.Block) 
         other_cpu_share=block.other_cpu_share,
         sm_clock_share=block.sm_clock_share,
         throttled=block.throttled,
+        queued_ms=None if block.queued_s is None else block.queued_s * 1e3,
     )
 
 
@@ -148,18 +171,29 @@ def time_layers(
     if not forward_ms:
         return {}
     share = sum(row["median_ms"] for row in rows) / forward_ms
-    log.write("layers", explained_share=share, passes=LAYER_PASSES)
+    low, high = EXPLAINED_SHARES
+    log.write(
+        "layers",
+        explained_share=share,
+        passes=LAYER_PASSES,
+        quality=[] if low <= share <= high else ["layers_do_not_add_up"],
+    )
     return {"layers_explained_share": share}
 
 
 def peak_memory(
-    step: Callable[[], object], timer: Any, device: torch.device, log: LogWriter
+    step: Callable[[], object], timer: Any, device: torch.device, idle_mib: float | None, log: LogWriter
 ) -> dict[str, Any]:
-    """Run two steps and read the peaks: framework allocated and reserved, device or system used, process."""
+    """Run two steps and read the peaks: framework allocated and reserved, device or system used, process.
+
+    ``idle_mib`` was in use before the network came; the peak without it is the network's own.
+    """
     step()
     timer.synchronize()
     on_gpu = device.type == "cuda"
     if on_gpu:
+        # What the cold pass overwrote the caches with is still kept, and is not the network's.
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     rss_before_mib = host.rss_mib()
     resets = host.reset_peak_rss()
@@ -172,6 +206,8 @@ def peak_memory(
         "memory_reserved_mib": torch.cuda.max_memory_reserved(device) / 2**20 if on_gpu else None,
         "memory_used_mib": watch.peak_mib,
         "process_rss_mib": host.peak_rss_mib(),
+        "memory_idle_mib": idle_mib,
+        "memory_net_mib": None if watch.peak_mib is None or idle_mib is None else watch.peak_mib - idle_mib,
     }
     log.write(
         "memory",

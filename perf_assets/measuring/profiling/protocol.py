@@ -33,7 +33,9 @@ class Block:
     sm_clock_share: float | None = None
     """Device clock over its highest, 0-1."""
     throttled: bool | None = None
-    """The device says that heat, power or hardware slowed it down."""
+    """The device says that heat or hardware slowed it down."""
+    queued_s: float | None = None
+    """Time for which the device still worked when the host had handed over the last step."""
 
     @property
     def latency_ms(self) -> float:
@@ -80,8 +82,8 @@ def measure(
         on_block: told of each block as soon as it is timed (not in warm-up).
 
     Returns:
-        The measurement; ``stop_reason`` is ``converged`` (the interval is narrow enough), ``time_limit`` or
-        ``block_limit``.
+        The measurement; ``stop_reason`` is ``converged`` (the interval is narrow enough), ``time_limit``,
+        ``block_limit``, or ``counted`` where the settings say how many steps are measured.
     """
     settings = settings or Settings()
     steps, warmup = _warm_up(step, timer, settings)
@@ -94,6 +96,11 @@ def measure(
             on_block(len(blocks), block)
         blocks.append(block)
         spent_s += block.wall_s
+        if settings.measured_steps is not None:
+            if len(blocks) < settings.measured_steps:
+                continue
+            stop_reason = "counted"
+            break
         # Looking at the interval after every block would stop at its luckiest moment and make it too narrow.
         if len(blocks) >= next_look and spent_s >= settings.min_time_s:
             next_look *= 2
@@ -106,7 +113,8 @@ def measure(
         if spent_s >= settings.max_time_s:
             stop_reason = "time_limit"
             break
-    steady = _agree(warmup[-settings.steady_blocks :], settings)
+    # Who counts the warm-up has decided that it is enough.
+    steady = settings.warmup_steps is not None or _agree(warmup[-settings.steady_blocks :], settings)
     verdict, reason = judge(blocks, steady=steady, settings=settings)
     return Measurement(
         tuple(blocks),
@@ -122,6 +130,12 @@ def measure(
 
 def _warm_up(step: Callable[[], object], timer: Timer, settings: Settings) -> tuple[int, list[Block]]:
     """Steps in a block, and the blocks it took until three in a row agreed or the time was up."""
+    if settings.warmup_steps is not None:
+        counted = [timer.time_block(step, 1) for _ in range(settings.warmup_steps)]
+        if settings.measured_steps is not None or not counted:
+            return 1, counted
+        typical_s = float(np.median([block.wall_s for block in counted]))
+        return max(1, math.ceil(timer.resolution_s / settings.timer_share / max(typical_s, 1e-12))), counted
     steps, spent_s = 1, 0.0
     recent: list[Block] = []
     while spent_s < settings.warmup_max_s:
@@ -135,7 +149,7 @@ def _warm_up(step: Callable[[], object], timer: Timer, settings: Settings) -> tu
         recent.append(block)
         if _agree(recent[-settings.steady_blocks :], settings):
             break
-    return steps, recent
+    return steps if settings.measured_steps is None else 1, recent
 
 
 def _agree(blocks: Sequence[Block], settings: Settings) -> bool:
@@ -177,7 +191,9 @@ def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple
     its processor more often than 60 times per second of CPU time (a quiet Linux does so about 20 times, for
     its own threads).
     ``too_short``: too few blocks or too little time. ``unstable``: never steady in warm-up, an interquartile
-    range above 10 % of the median, or an interval wider than ±2.5 %.
+    range above 10 % of the median, or an interval wider than ±2.5 %. ``host_bound``: in most blocks the device
+    had run out of work; the time is the host's, which people who run the network so wait for, and not the
+    device's.
     """
     times_ms = np.array([block.latency_ms for block in blocks])
     spent_s = sum(block.wall_s for block in blocks)
@@ -192,7 +208,8 @@ def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple
     # The last term lets chance have a few in a very short measurement.
     if switches > CONTENDED_SWITCHES_PER_CPU_S * cpu_s + 5:
         return "contended", f"{switches / cpu_s:.0f} involuntary context switches per second of CPU time"
-    if len(blocks) < settings.min_blocks or spent_s < settings.min_time_s / 2:
+    fewest = min(settings.min_blocks, settings.measured_steps or settings.min_blocks)
+    if len(blocks) < fewest or spent_s < settings.min_time_s / 2:
         return "too_short", f"{len(blocks)} blocks in {spent_s:.3g} s"
     if not steady:
         return "unstable", "warm-up never became steady"
@@ -202,9 +219,16 @@ def judge(blocks: Sequence[Block], *, steady: bool, settings: Settings) -> tuple
     half_width = _relative_half_width(blocks, settings.confidence)
     if half_width > 0.025:
         return "unstable", f"interval is ±{half_width:.1%} of the median"
+    known = [block for block in blocks if block.queued_s is not None]
+    # A queue that is all but empty when the last step is handed over has run dry before.
+    dry = [block for block in known if block.queued_s < DRY_QUEUE_SHARE * block.wall_s / block.steps]
+    if known and len(dry) * 2 > len(known):
+        return "host_bound", f"the device waited for the host in {len(dry)} of {len(known)} blocks"
     return "stable", f"interval is ±{half_width:.2%} of the median"
 
 
+DRY_QUEUE_SHARE = 0.1
+"""Of a step: less work than this in the device's queue, and it is the host that was measured."""
 CONTENDED_CPU_SHARE = 0.05
 CONTENDED_SWITCHES_PER_CPU_S = 60.0
 

@@ -25,21 +25,22 @@ from perf_assets.measuring.devices import energy, host
 from perf_assets.measuring.devices.lock import device_lock
 from perf_assets.measuring.devices.nvml import NvmlReader
 from perf_assets.measuring.devices.power import PowerReader, PowerUnavailableError
-from perf_assets.measuring.networks import pruning, tracing, zoo
-from perf_assets.measuring.profiling import algorithms, passes
-from perf_assets.measuring.profiling.spec import ProfileSpec
+from perf_assets.measuring.networks import loading, pruning, tracing
+from perf_assets.measuring.networks.inputs import Inputs
+from perf_assets.measuring.profiling import algorithms, arithmetic, cudnn, kernels, passes
+from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec
 from perf_assets.measuring.profiling.timers import CudaTimer, HostTimer
 from perf_assets.measuring.profiling.torch_device import (
     check_label,
     device_facts,
     free_mib,
+    is_out_of_memory,
     lock_name,
     torch_device,
+    used_mib,
     uuid_of,
 )
 from perf_assets.measuring.recording.log import LogWriter
-
-_PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class PredictedOutOfMemoryError(RuntimeError):
@@ -64,12 +65,11 @@ def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
         ValueError: the device does not exist here.
     """
     device = torch_device(spec.device)
+    if spec.device == "auto":
+        spec = parse_spec(spec.to_json() | {"device": device.type})
     facts = device_facts(device)
     check_label(spec.device_label, facts)
-    with device_lock(lock_name(device), spec.lock_timeout_s):
-        if spec.threads:
-            torch.set_num_threads(spec.threads)
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    with device_lock(lock_name(device), spec.lock_timeout_s), arithmetic.settings(spec, device) as settings:
         # In this order: a pause between them must not make start + duration reach beyond the lock.
         started_at = datetime.datetime.now(datetime.UTC)
         started_s = time.monotonic()
@@ -84,6 +84,7 @@ def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
             "host": host.host_facts(),
             "device": facts,
             "engine": host.engine_facts(),
+            "settings": settings,
         }
         path = Path(out) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', spec.name)}-{run}.jsonl"
         with LogWriter(path, header) as log:
@@ -97,7 +98,12 @@ def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
                 outcome = {"status": "unsupported", "reason": str(error)}
             except Exception as error:  # noqa: BLE001 - whatever a network raises is this run's result
                 if is_out_of_memory(error):
-                    outcome = {"status": "oom", "reason": str(error).splitlines()[0][:500]}
+                    outcome = {
+                        "status": "oom",
+                        "reason": (str(error) or "out of memory").splitlines()[0][:500],
+                    }
+                elif isinstance(error, cudnn.CudnnError) and error.unsupported:
+                    outcome = {"status": "unsupported", "reason": str(error)}
                 else:
                     outcome = {
                         "status": "failed",
@@ -109,48 +115,55 @@ def profile(spec: ProfileSpec, out: str | Path) -> tuple[Path, dict[str, Any]]:
     return path, result
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on the device or on the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in words or "not enough memory" in words or "out of memory" in words.lower()
-    )
-
-
 def load_network(spec: ProfileSpec) -> tuple[nn.Module, dict[str, Any]]:
     """Network of a spec on the processor, in evaluation mode, and what a pruned one's spec says of it."""
     if spec.pruned_model is None:
-        return zoo.build(spec.network, seed=spec.seed), {}
-
+        return loading.build(spec, seed=spec.seed), {}
+    if not (Path(spec.pruned_model) / "spec.json").exists():
+        _make_pruned(spec)
+    pruned = pruning.read_spec(spec.pruned_model)
+    if pruned["status"] != "ok":
+        raise algorithms.UnsupportedError(f"{pruned['name']} cannot be pruned: {pruned['reason']}")
     model, pruned = pruning.load(spec.pruned_model)
     if pruned["base"] != spec.network:
         raise ValueError(f"{spec.pruned_model} is a pruned {pruned['base']}, the spec says {spec.network}")
     return model, {name: pruned[name] for name in ("name", "method", "ratio", "sparsity", "engine")}
 
 
+def _make_pruned(spec: ProfileSpec) -> None:
+    if spec.pruning_method is None or spec.pruning_ratio is None:
+        raise ValueError(
+            f"pruned_model {spec.pruned_model} is not there: name a directory that is, or say how to make it by"
+            " pruning_method and pruning_ratio"
+        )
+    pruning.create(
+        spec.pruned_model, spec.request(), spec.pruning_method, spec.pruning_ratio, seed=spec.pruning_seed
+    )
+
+
 def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: dict[str, Any]) -> None:
+    idle_mib = used_mib(device)
     model, pruned = load_network(spec)
-    channels, own_size = zoo.input_shape(spec.network)
-    size = spec.input_size or own_size
-    numbers |= _describe(spec, model, size, channels, pruned, device, log)
+    numbers |= _describe(spec, model, pruned, device, log)
     with _memory_limit(spec):
-        precision = _PRECISIONS[spec.precision]
-        model = model.to(device, precision)
-        generator = torch.Generator().manual_seed(spec.seed)
-        images = torch.randn(spec.batch_size, channels, size, size, generator=generator).to(device, precision)
+        inputs = loading.make_inputs(spec, model, spec.batch_size, spec.input_size, seed=spec.seed)
+        model, inputs = arithmetic.placed(spec, model, inputs, device)
         forced = algorithms.force(
             model,
             spec.algorithm,
-            images,
+            inputs,
             stage=spec.stage,
             precision=spec.precision,
             provider=spec.algorithm_provider,
             incompatible=spec.incompatible_layers,
         )
         log.write("algorithm", **dataclasses.asdict(forced))
-        step, phases = passes.steps(model, images, spec.stage)
+        if forced.provider == "cudnn":
+            found = kernels.kernels_by_layer(model, inputs, kernels.cuda_kernels)
+            log.write("kernels", **kernels.judged(spec.algorithm, found))
+        step, phases = passes.steps(spec, model, inputs, device)
+        if spec.stage == "inference":
+            passes.check_outputs(step, log)
         nvml, reader_reason = None, None
         try:
             reader: PowerReader | None = energy.open_reader(device.type, uuid_of(device))
@@ -164,48 +177,39 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
         phases_ms = passes.time_phases(phases, timer, log)
         if "cold" in spec.passes:
             numbers |= passes.time_cold(spec, step, timer, device, log)
-        if "layers" in spec.passes:
+        if "layers" in spec.passes and spec.compile_mode is not None:
+            log.write("layers", explained_share=None, reason="a compiled network has no layers of its own")
+        elif "layers" in spec.passes:
             forward_ms = phases_ms.get("forward", numbers.get("latency_ms"))
             numbers |= passes.time_layers(
                 model, step, timer, device, numbers.get("latency_ms"), forward_ms, log
             )
         if "memory" in spec.passes:
-            numbers |= passes.peak_memory(step, timer, device, log)
+            numbers |= passes.peak_memory(step, timer, device, idle_mib, log)
         if "counters" in spec.passes:
             passes.count_events(step, timer, log)
         if "energy" in spec.passes:
             numbers |= passes.measure_energy(step, timer, reader, reader_reason, log)
     if nvml:
         others = nvml.other_processes(os.getpid())
-        if others and numbers.get("verdict") in ("stable", "unstable"):
+        if others and numbers.get("verdict") in ("stable", "unstable", "too_short", "host_bound"):
             numbers |= {"verdict": "contended", "verdict_reason": f"{others} other processes on the GPU"}
 
 
 def _describe(
-    spec: ProfileSpec,
-    model: nn.Module,
-    size: int,
-    channels: int,
-    pruned: dict[str, Any],
-    device: torch.device,
-    log: LogWriter,
+    spec: ProfileSpec, model: nn.Module, pruned: dict[str, Any], device: torch.device, log: LogWriter
 ) -> dict[str, Any]:
-    table = tracing.layer_table(model, size, channels, training=spec.stage == "training")
+    few = loading.make_inputs(spec, model, tracing.TRACED_BATCH, spec.input_size, seed=spec.seed)
+    table = tracing.layer_table(model, training=spec.stage == "training", inputs=few)
     facts = {
         "architecture_key": tracing.architecture_key(model),
-        "input_size": size,
+        "input_size": spec.input_size or loading.own_input_size(spec, model),
         "params": sum(p.numel() for p in model.parameters()),
         "macs": sum(row["macs"] for row in table),
         "weight_mib": sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**20,
     }
     budget_mib = spec.memory_budget_mib or free_mib(device)
-    estimate_mib = None
-    if spec.skip_predicted_oom:
-        estimate_mib = tracing.estimate_peak_memory(model, spec.batch_size, size, channels, stage=spec.stage)[
-            "peak_mib"
-        ]
-        # The estimate is for four-byte elements.
-        estimate_mib *= _PRECISIONS[spec.precision].itemsize / 4
+    estimate_mib = _estimated_mib(spec, model) if spec.skip_predicted_oom else None
     log.write(
         "model", **facts, pruned=pruned or None, estimated_peak_mib=estimate_mib, memory_budget_mib=budget_mib
     )
@@ -216,6 +220,31 @@ def _describe(
     return {name: facts[name] for name in ("architecture_key", "params", "macs")} | {
         "estimated_peak_mib": estimate_mib
     }
+
+
+def _estimated_mib(spec: ProfileSpec, model: nn.Module) -> float | None:
+    """Estimated peak memory of a step; None for a network of a person's own whose code needs real tensors."""
+    inputs = _shapes_of_batch(spec, model)
+    try:
+        found = tracing.estimate_peak_memory(model, spec.batch_size, stage=spec.stage, inputs=inputs)
+    except Exception:
+        if ":" in spec.network:
+            return None
+        raise
+    # The estimate is for four-byte elements.
+    return found["peak_mib"] * arithmetic.stored_type(spec.precision).itemsize / 4
+
+
+def _shapes_of_batch(spec: ProfileSpec, model: nn.Module) -> Inputs:
+    """The batch without memory, from that of few samples: a batch that will not fit must not be made."""
+    few = loading.make_inputs(spec, model, tracing.TRACED_BATCH, spec.input_size, seed=spec.seed)
+
+    def grown(tensor: torch.Tensor) -> torch.Tensor:
+        is_batch = tensor.dim() > 0 and len(tensor) == tracing.TRACED_BATCH
+        shape = (spec.batch_size, *tensor.shape[1:]) if is_batch else tensor.shape
+        return torch.empty(shape, dtype=tensor.dtype, device="meta")
+
+    return few.mapped(grown)
 
 
 @contextlib.contextmanager

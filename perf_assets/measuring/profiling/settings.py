@@ -21,4 +21,10 @@ class Settings(StrictModel):
     target_width: float = Field(
         default=0.005, ge=0, description="stop once half the interval is below this share; 0: never"
     )
+    warmup_steps: int | None = Field(
+        default=None, ge=0, description="exactly so many steps before; None: until steady"
+    )
+    measured_steps: int | None = Field(
+        default=None, ge=1, description="exactly so many blocks of one step; None: until the limits say"
+    )
     confidence: float = Field(default=0.95, gt=0, lt=1)

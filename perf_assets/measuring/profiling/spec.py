@@ -8,51 +8,69 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from perf_assets.measuring.networks.names import PRUNING_METHODS
+from perf_assets.measuring.networks.request import NetworkRequest
 from perf_assets.measuring.profiling.settings import Settings
 from perf_assets.schema.device_catalog import catalog
 from perf_assets.schema.vocabularies import ALGORITHMS, STAGES
-from perf_assets.workspace.validation import StrictModel, one_of, read_json, validated
+from perf_assets.workspace.validation import one_of, read_json, validated
 
-PRECISIONS = ("float32", "float16", "bfloat16")
+PRECISIONS = ("float32", "float32_strict", "tf32", "float16", "bfloat16", "autocast")
+"""``float32`` is torch's own default, in which a GPU may compute convolutions in TF32; ``float32_strict`` keeps TF32
+out, ``tf32`` lets it into matrix products too; ``autocast`` is torch's mixed precision in the device's own type."""
+MEMORY_FORMATS = ("contiguous", "channels_last")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 PASSES = ("latency", "cold", "layers", "memory", "energy", "counters")
+PROVIDERS = ("auto", "ai3")
+INCOMPATIBLE_POLICIES = ("refuse", "guess")
+
+_WORDS = {
+    "stage": STAGES,
+    "precision": PRECISIONS,
+    "memory_format": MEMORY_FORMATS,
+    "compile_mode": COMPILE_MODES,
+    "algorithm": ALGORITHMS,
+    "algorithm_provider": PROVIDERS,
+    "incompatible_layers": INCOMPATIBLE_POLICIES,
+    "pruning_method": PRUNING_METHODS,
+}
 _QUESTION = (
-    *(
-        "network",
-        "pruning_method",
-        "pruning_ratio",
-        "stage",
-        "batch_size",
-        "input_size",
-        "precision",
-        "algorithm",
-    ),
+    *("network", "pruning_method", "pruning_ratio", "stage", "batch_size", "input_size", "algorithm"),
     *("algorithm_provider", "incompatible_layers", "device", "device_label", "threads", "seed"),
 )
+_LATER_QUESTION = ("pruning_seed", "memory_format", "compile_mode", "cudnn_benchmark")
+"""Fields that came later: they are part of the key only where they are not as they were before they came, so that
+what was measured then is known by the same key."""
 
 
-class ProfileSpec(StrictModel):
-    """One configuration.
+class ProfileSpec(NetworkRequest):
+    """One configuration: the network's fields, and these.
 
     Attributes:
-        network: name in the zoo.
-        pruned_model: directory of a pruned model, used instead of the zoo's network; ``network`` is then its
-            base.
+        pruned_model: directory of a pruned model, used instead of the network; ``network`` is then its base. A
+            directory that is not there is made, from ``pruning_method``, ``pruning_ratio`` and
+            ``pruning_seed``.
         pruning_method, pruning_ratio: of that pruned model, as asked for; None where nothing is pruned.
+        pruning_seed: of that pruned model's weights and of random importance.
         stage: ``inference`` (evaluation mode, no gradients) or ``training`` (forward, loss, backward, SGD
             update).
-        batch_size: images in a step.
-        input_size: height = width of the images in pixels; None for the network's own.
-        precision: of weights and images.
+        batch_size: samples in a step.
+        input_size: height = width of the images in pixels, or length of the sequences; None for the network's
+            own.
+        precision: number format, see :data:`PRECISIONS`.
+        memory_format: ``contiguous`` or ``channels_last``.
+        compile_mode: mode of ``torch.compile``; None runs the network as it is.
+        cudnn_benchmark: let cuDNN try its algorithms before it chooses, as ``torch.backends.cudnn.benchmark``.
         algorithm: of the convolutions, see :mod:`perf_assets.measuring.profiling.algorithms`.
         algorithm_provider: ``auto`` or ``ai3``.
         incompatible_layers: ``refuse``, or ``guess`` to leave layers that the algorithm cannot do to the
             framework.
-        device: ``cpu`` or ``cuda`` (``cuda:1``).
+        device: ``cpu``, ``cuda`` (``cuda:1``), or ``auto``: a GPU where there is one.
         device_label: what people call the device (``l40s``); work on another kind of device is refused.
         threads: of the processor; None for torch's choice.
-        seed: of weights and images.
+        seed: of weights and inputs.
         passes: what is measured: any of ``latency``, ``cold``, ``layers``, ``memory``, ``energy``,
             ``counters``.
         protocol: settings of the measurement protocol that differ from the default.
@@ -65,18 +83,21 @@ class ProfileSpec(StrictModel):
         sweep, sweep_stage: names of the sweep and its stage that this is a point of.
     """
 
-    network: str
     pruned_model: str | None = None
     pruning_method: str | None = None
     pruning_ratio: float | None = Field(default=None, ge=0, lt=1)
+    pruning_seed: int = 0
     stage: str = "inference"
     batch_size: int = Field(default=1, ge=1)
     input_size: int | None = Field(default=None, ge=1)
     precision: str = "float32"
+    memory_format: str = "contiguous"
+    compile_mode: str | None = None
+    cudnn_benchmark: bool = False
     algorithm: str = "guess"
     algorithm_provider: str = "auto"
     incompatible_layers: str = "refuse"
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d{1,3})?)$")
+    device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")
     device_label: str | None = None
     threads: int | None = Field(default=None, ge=1)
     seed: int = 0
@@ -89,34 +110,12 @@ class ProfileSpec(StrictModel):
     sweep: str | None = None
     sweep_stage: str | None = None
 
-    @field_validator("stage")
+    @field_validator(*_WORDS)
     @classmethod
-    def _check_stage(cls, value: str) -> str:
-        one_of("stage", value, STAGES)
-        return value
-
-    @field_validator("precision")
-    @classmethod
-    def _check_precision(cls, value: str) -> str:
-        one_of("precision", value, PRECISIONS)
-        return value
-
-    @field_validator("algorithm")
-    @classmethod
-    def _check_algorithm(cls, value: str) -> str:
-        one_of("algorithm", value, ALGORITHMS)
-        return value
-
-    @field_validator("algorithm_provider")
-    @classmethod
-    def _check_provider(cls, value: str) -> str:
-        one_of("algorithm_provider", value, ("auto", "ai3"))
-        return value
-
-    @field_validator("incompatible_layers")
-    @classmethod
-    def _check_incompatible_layers(cls, value: str) -> str:
-        one_of("incompatible_layers", value, ("refuse", "guess"))
+    def _check_word(cls, value: str | None, info: ValidationInfo) -> str | None:
+        field = str(info.field_name)
+        if value is not None:
+            one_of(field, value, _WORDS[field])
         return value
 
     @field_validator("passes")
@@ -133,23 +132,63 @@ class ProfileSpec(StrictModel):
             raise ValueError(problem)
         return self
 
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        if self.precision == "tf32" and self.device == "cpu":
+            raise ValueError("precision 'tf32' exists on a GPU only: use 'float32', or device 'cuda'")
+        if self.algorithm == "guess":
+            return self
+        if self.compile_mode is not None:
+            raise ValueError(
+                f"compile_mode {self.compile_mode!r} with algorithm {self.algorithm!r}: a compiled network chooses"
+                " its convolutions itself; use algorithm 'guess', or leave compile_mode out"
+            )
+        if self.memory_format == "channels_last" and self.device != "cpu":
+            raise ValueError(
+                f"memory_format 'channels_last' with algorithm {self.algorithm!r} on a GPU: cuDNN's algorithms are"
+                " called by name in 'contiguous' only; use that, or algorithm 'guess'"
+            )
+        if self.precision == "autocast":
+            raise ValueError(
+                f"precision 'autocast' with algorithm {self.algorithm!r}: autocast chooses the type of each"
+                " convolution; use 'float16' or 'bfloat16', or algorithm 'guess'"
+            )
+        return self
+
     @property
     def key(self) -> str:
         """Hash (16 hex digits) of what is asked for: equal for points that answer the same question."""
-        asked = {name: getattr(self, name) for name in _QUESTION}
+        asked = {name: getattr(self, name) for name in _QUESTION} | {"precision": self._asked_precision()}
+        for name in _LATER_QUESTION:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                asked[name] = getattr(self, name)
+        asked |= self.asked()
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _asked_precision(self) -> str:
+        # What keys of old logs call float32 was run without TF32.
+        if self.precision == "float32_strict":
+            return "float32"
+        return (
+            "float32 as torch does"
+            if self.precision == "float32" and self.device != "cpu"
+            else self.precision
+        )
 
     @property
     def name(self) -> str:
         """Readable name, used for the log's file."""
         parts = (
             self.network,
+            self.variant,
             f"{self.pruning_method}-{self.pruning_ratio:g}" if self.pruning_method else None,
             self.stage,
             self.algorithm.replace(" ", "_"),
             f"b{self.batch_size}",
             f"{self.input_size}px" if self.input_size else None,
             self.precision,
+            self.memory_format if self.memory_format != "contiguous" else None,
+            f"compiled-{self.compile_mode}" if self.compile_mode else None,
             self.device_label or self.device.replace(":", ""),
         )
         return "-".join(part for part in parts if part)
@@ -169,7 +208,7 @@ def label_problem(torch_device: str, label: str | None) -> str | None:
     kind = catalog().name(label)[1]
     runs_on = "cpu" if torch_device == "cpu" else "gpu"
     # A board's processor and its graphics unit bear one name.
-    if kind is None or kind == runs_on or kind == "soc":
+    if kind is None or kind == runs_on or kind == "soc" or torch_device == "auto":
         return None
     cure = "cuda" if kind == "gpu" else "cpu"
     if kind == "hpu":

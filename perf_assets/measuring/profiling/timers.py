@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -69,28 +69,43 @@ class CudaTimer:
     def time_block(self, step: Callable[[], object], steps: int) -> Block:
         """Run and time a block; see :class:`perf_assets.measuring.profiling.protocol.Timer`."""
         cpu_s = time.process_time()
-        wall_s = self._events(step, steps)
+        wall_s, queued_s = self._events(step, steps)
         cpu_s = time.process_time() - cpu_s
         if self._nvml is None:
-            return Block(steps, wall_s, cpu_s)
+            return Block(steps, wall_s, cpu_s, queued_s=queued_s)
         reading = self._nvml.read(time.perf_counter())
         highest_mhz = self._nvml.highest_sm_clock_mhz
         share = reading.sm_clock_mhz / highest_mhz if reading.sm_clock_mhz and highest_mhz else None
-        return Block(steps, wall_s, cpu_s, sm_clock_share=share, throttled=bool(reading.throttle_reasons))
+        return Block(
+            steps,
+            wall_s,
+            cpu_s,
+            sm_clock_share=share,
+            throttled=is_throttled(reading.throttle_reasons),
+            queued_s=queued_s,
+        )
 
     def synchronize(self) -> None:
         """Wait for the GPU."""
         torch.cuda.synchronize(self._device)
 
-    def _events(self, step: Callable[[], object], steps: int) -> float:
+    def _events(self, step: Callable[[], object], steps: int) -> tuple[float, float]:
+        """Time on the device, and how much of it was left when the host had handed over everything."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(self._device)
         start.record()
         for _ in range(steps):
             step()
         end.record()
+        handed_over_s = time.perf_counter()
         torch.cuda.synchronize(self._device)
-        return start.elapsed_time(end) / 1e3
+        return start.elapsed_time(end) / 1e3, time.perf_counter() - handed_over_s
+
+
+def is_throttled(reasons: Sequence[str]) -> bool:
+    """Did heat or hardware slow the GPU down? A cap of power alone is how large cards always run under load; one
+    that costs speed shows in the clock."""
+    return bool(set(reasons) - {"sw_power_cap"})
 
 
 def _cost_s(empty_block: Callable[[], object]) -> float:

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 
-from perf_assets.measuring.devices import host
+from perf_assets.measuring.devices import energy, host
+from perf_assets.measuring.devices.lock import DeviceBusyError, device_lock
+from perf_assets.measuring.devices.nvml import NvmlReader
+from perf_assets.measuring.devices.power import PowerUnavailableError
 from perf_assets.schema.device_catalog import catalog
 
 
@@ -17,6 +20,8 @@ def torch_device(name: str) -> torch.device:
     Raises:
         ValueError: it does not exist here.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():
@@ -24,7 +29,11 @@ def torch_device(name: str) -> torch.device:
                 f"device {name}: no CUDA device is visible: use cpu, or look at CUDA_VISIBLE_DEVICES"
             )
         device = torch.device("cuda", device.index or 0)
-        torch.cuda.set_device(device)
+        if device.index >= torch.cuda.device_count():
+            last = torch.cuda.device_count() - 1
+            raise ValueError(
+                f"device {name}: the last one here is cuda:{last}: use one of cuda:0 to cuda:{last}"
+            )
     elif device.type != "cpu":
         raise ValueError(f"device {name}: only cpu and cuda can be measured")
     return device
@@ -45,7 +54,11 @@ def device_facts(device: torch.device) -> dict[str, Any]:
     if device.type == "cpu":
         return {"type": "cpu", "name": host.host_facts()["cpu_model"]}
     facts = torch.cuda.get_device_properties(device)
-    return {
+    try:
+        told = NvmlReader(str(facts.uuid)).facts()
+    except PowerUnavailableError:
+        told = {}
+    return told | {
         "type": "cuda",
         "name": facts.name,
         "uuid": uuid_of(device),
@@ -53,6 +66,29 @@ def device_facts(device: torch.device) -> dict[str, Any]:
         "multiprocessors": facts.multi_processor_count,
         "compute_capability": f"{facts.major}.{facts.minor}",
     }
+
+
+def measurable(name: str) -> list[tuple[str, str]]:
+    """Say what this machine can measure on a device: rows of (quantity, what is there or why it is not).
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    device = torch_device(name)
+    rows = [(fact, str(value)) for fact, value in device_facts(device).items() if value is not None]
+    rows += [(package, str(version)) for package, version in host.versions("torch", "torchvision").items()]
+    free = free_mib(device)
+    rows.append(("memory_free_mib", "not told" if free is None else f"{free:.0f}"))
+    try:
+        rows.append(("energy", energy.open_reader(device.type, uuid_of(device)).name))
+    except PowerUnavailableError as error:
+        rows.append(("energy", f"not measured: {error}"))
+    try:
+        with device_lock(lock_name(device), 0.0):
+            rows.append(("lock", "free"))
+    except DeviceBusyError as error:
+        rows.append(("lock", str(error)))
+    return rows
 
 
 def free_mib(device: torch.device) -> float | None:
@@ -89,3 +125,21 @@ def check_label(label: str | None, facts: dict[str, Any]) -> None:
             f"device_label {label!r}, but this machine has {facts['name']!r} ({found}): use that label,"
             " or correct the site file's constraint"
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on the device or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in words for sign in _OUT_OF_MEMORY_WORDS)
+
+
+_OUT_OF_MEMORY_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "(4004)",  # cuDNN's number for an allocation on the device that failed
+    "unable to find an engine",
+)

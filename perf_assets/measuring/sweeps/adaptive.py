@@ -53,6 +53,8 @@ class AdaptiveChooser:
             with contextlib.suppress(ValueError):
                 log = read_log(path)
                 spec = parse_spec(log["header"]["spec"])
+                if log["header"]["key"] != spec.key:
+                    continue  # an earlier version asked another question in the same words
                 if log["status"] == "ok" and log["result"].get("latency_ms"):
                     size = getattr(spec, self._sweep.vary)
                     self._read[path] = (combination_key(self._sweep, spec), size, log["result"]["latency_ms"])

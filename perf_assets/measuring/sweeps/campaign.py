@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perf_assets.intake.pipeline import IngestReport, ingest
+from perf_assets.measuring.devices.nvml import auto_device, gpu_name
 from perf_assets.measuring.engines.engine import (
     JOB_FILE,
     Engine,
@@ -31,12 +32,16 @@ from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site, torch_device_of
 from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets.measuring.profiling.spec import label_problem
+from perf_assets.measuring.sweeps.boards import pack
 from perf_assets.measuring.sweeps.grid import POINTS_LEFT_EXIT_CODE, SWEEP_STAGES, Sweep
+from perf_assets.schema.device_catalog import catalog
 from perf_assets.store.database import NoDatabaseError, open_readonly, query
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.validation import InvalidInputError, one_of
 
 JOB_PREFIX = "perf-assets."
+FILES = ("module_folder", "weights")
+"""Options that name a place on disk."""
 EXECUTORS = ("local", "slurm")
 
 _KNOWN = """
@@ -128,7 +133,10 @@ def run_campaign(
     """
     limits = limits or Limits()
     try:
-        one_of("stage of a sweep", stage, tuple(SWEEP_STAGES))
+        one_of("stage of a sweep", stage, SWEEP_STAGES)
+        if place.device == "auto":
+            place = auto_place(place.executor)
+            sweep = sweep.model_copy(update={"devices": sweep.devices or ("auto",)})
         engine = engine_of(place.executor, site_file)
         placed = placed_sweep(sweep, place, engine, paths)
         report = CampaignReport(sweep.name, stage, place)
@@ -169,11 +177,13 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
         runs_on = engine.site.torch_device(place.device)
         source = engine.site.source
     else:
-        runs_on = torch_device_of(place.device) or (sweep.devices[0] if sweep.devices else "cpu")
+        asked = [device for device in sweep.devices if device != "auto"]
+        unnamed = auto_device() if "auto" in sweep.devices else "cpu"
+        runs_on = torch_device_of(place.device) or (asked[0] if asked else unnamed)
         source = "this machine"
     if problem := label_problem(runs_on, place.device):
         raise InvalidInputError(f"{source}: [devices.{place.device}] torch_device: {problem}")
-    devices = sweep.devices or (runs_on,)
+    devices = (runs_on,) if sweep.devices in ((), ("auto",)) else sweep.devices
     for device in devices:
         kinds = device.partition(":")[0], runs_on.partition(":")[0]
         problem = label_problem(device, place.device)
@@ -183,14 +193,43 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
                 f"{runs_on!r}"
                 f" ({source}); leave 'devices' out of the sweep, or choose another device"
             )
+    # A node may work in another folder than this one.
+    files = {name: str(Path(sweep.options[name]).resolve()) for name in FILES if sweep.options.get(name)}
     update = {
         "devices": devices,
-        "options": {"device_label": place.device, **sweep.options},
+        "options": {"device_label": place.device, **sweep.options, **files},
         "pruned_models": sweep.pruned_models
         if "pruned_models" in sweep.model_fields_set
         else str(paths.pruned_models),
     }
     return Sweep.model_validate(sweep.model_dump(exclude_unset=True) | update)
+
+
+def pack_campaign(paths: DataPaths, sweep: Sweep, stage: str, device: str, file: Path) -> int:
+    """Pack a sweep's stage for a board that nothing reaches; returns how many points it holds.
+
+    Raises:
+        CampaignError: a sweep, stage and device that do not fit; nothing was written.
+    """
+    try:
+        one_of("stage of a sweep", stage, SWEEP_STAGES)
+        placed = placed_sweep(sweep, Place("local", device), LocalEngine(), paths)
+        return pack(placed, stage, known_points(paths), file)
+    except (OSError, ValueError) as error:
+        raise CampaignError(str(error)) from error
+
+
+def auto_place(executor: str) -> Place:
+    """This machine's first GPU by its own name, or its processor where it has none.
+
+    Raises:
+        InvalidInputError: the executor is not this machine.
+    """
+    if executor != "local":
+        raise InvalidInputError(f"device 'auto' with executor {executor!r}: name a device of cluster.toml")
+    if auto_device() == "cpu":
+        return Place(executor, "cpu")
+    return Place(executor, catalog().name(gpu_name())[0] or "gpu")
 
 
 def known_points(paths: DataPaths) -> dict[str, str]:

@@ -11,19 +11,26 @@ A sweep is a TOML file::
     largest = 64
     seed = 1
 
-    [[pruning]]
+    [[pruning]]                  # pruned models that are missing are made
     method = "structured_magnitude"
-    ratio = 0.5
+    ratio = 0.5                  # or methods = [...] and ratios = [...]: each by each
 
     [options]                    # any further field of a profile spec
     passes = ["latency", "memory"]
+
+    [factors]                    # further fields with several values, each with each
+    memory_format = ["contiguous", "channels_last"]
+
+    [sizes]                      # optional: sizes of each combination
+    quick = 5
+    full = 50
 
     [budget]                     # optional, for the full stage
     points = 20                  # of the 100 sizes of each combination
     target = 0.05                # stop once every size is known to ±5 %
 
 Its stages are ``sanity`` (the smallest size of every combination), ``quick`` (10 sizes) and ``full`` (100). A
-combination is everything but the size; its full stage refuses to start until its sanity point is ``ok``.
+combination is everything but the size; its larger sizes are measured only once its sanity point is ``ok``.
 """
 
 from __future__ import annotations
@@ -36,29 +43,58 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from perf_assets.measuring.networks.names import pruned_model_name
+from perf_assets.measuring.networks.names import LARGEST_RATIO, PRUNING_METHODS, pruned_model_name
 from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec
 from perf_assets.workspace.validation import StrictModel, one_of, read_toml, validated
 
-SWEEP_STAGES = {"sanity": 1, "quick": 10, "full": 100}
-"""Stages of a sweep, and sizes of each combination in them."""
+SWEEP_STAGES = ("sanity", "quick", "full")
+"""Stages of a sweep: one size of each combination, some, many."""
+
+_OWN_FIELDS = ("network", "stage", "algorithm", "precision", "device", "sweep", "sweep_stage")
+"""Fields of a profile spec that a sweep says itself."""
 
 POINTS_LEFT_EXIT_CODE = 75
 """Exit code of a job whose point limit left some of its stage undone."""
 
 
 class Pruning(StrictModel):
-    """One way to prune the networks."""
+    """Ways to prune the networks: every method by every ratio."""
 
-    method: str
-    ratio: float = Field(gt=0, lt=1)
+    method: str | None = None
+    methods: tuple[str, ...] = ()
+    ratio: float | None = None
+    ratios: tuple[float, ...] = ()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for one, several in (("method", "methods"), ("ratio", "ratios")):
+            if (getattr(self, one) is None) == (not getattr(self, several)):
+                raise ValueError(f"say {one!r} or {several!r}, one of them")
+        for method, ratio in self.ways():
+            one_of("pruning method", method, PRUNING_METHODS)
+            if not 0 < ratio <= LARGEST_RATIO:
+                raise ValueError(f"ratio {ratio:g} is not above 0 and at most {LARGEST_RATIO:g}")
+        return self
+
+    def ways(self) -> list[tuple[str, float]]:
+        """Every method with every ratio."""
+        methods = self.methods or (self.method or "",)
+        ratios = self.ratios or (self.ratio or 0.0,)
+        return list(itertools.product(methods, ratios))
+
+
+class Sizes(StrictModel):
+    """How many sizes of each combination a stage measures."""
+
+    quick: int = Field(default=10, ge=1)
+    full: int = Field(default=100, ge=1)
 
 
 class Budget(StrictModel):
     """When the full stage of a combination may stop early."""
 
-    points: int | None = Field(default=None, ge=1, description="of the 100 sizes")
+    points: int | None = Field(default=None, ge=1, description="of the sizes of a combination")
     target: float = Field(
         default=0.0, ge=0, description="half-width of the interval at every size, as a share"
     )
@@ -74,7 +110,9 @@ class Sweep(StrictModel):
     largest: int = Field(ge=1)
     stages: tuple[str, ...] = ("inference",)
     algorithms: tuple[str, ...] = ("guess",)
-    devices: tuple[str, ...] = Field(default=(), description="torch devices; empty for what the place has")
+    devices: tuple[str, ...] = Field(
+        default=(), description="torch devices, or auto; empty for what the place has"
+    )
     precisions: tuple[str, ...] = ("float32",)
     pruning: tuple[Pruning, ...] = ()
     unpruned: bool = True
@@ -82,12 +120,21 @@ class Sweep(StrictModel):
     seed: int = 0
     till_first_fail: bool = Field(default=True, description="skip sizes above one that ran out of memory")
     options: dict[str, Any] = Field(default_factory=dict, description="further fields of a profile spec")
+    factors: dict[str, list[Any]] = Field(
+        default_factory=dict, description="values of further fields of a profile spec, to be crossed"
+    )
+    sizes: Sizes = Sizes()
     budget: Budget | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.smallest > self.largest:
             raise ValueError(f"smallest {self.smallest} is above largest {self.largest}: swap them")
+        for name, values in self.factors.items():
+            if name in self.options or name == self.vary or name in _OWN_FIELDS:
+                raise ValueError(f"factors.{name} is said twice: it belongs to one place")
+            if not values:
+                raise ValueError(f"factors.{name} has no values: name some, or leave it out")
         points(self, "sanity")  # every field of every spec is checked now, not hours later
         return self
 
@@ -110,8 +157,8 @@ def sizes(sweep: Sweep, sweep_stage: str) -> list[int]:
     """Sizes of a stage, ascending: batch sizes by equal factors, input sizes by equal steps."""
     import numpy as np
 
-    one_of("stage of a sweep", sweep_stage, tuple(SWEEP_STAGES))
-    count = SWEEP_STAGES[sweep_stage]
+    one_of("stage of a sweep", sweep_stage, SWEEP_STAGES)
+    count = 1 if sweep_stage == "sanity" else getattr(sweep.sizes, sweep_stage)
     if count == 1:
         return [sweep.smallest]
     spaced = np.geomspace if sweep.vary == "batch_size" else np.linspace
@@ -120,28 +167,30 @@ def sizes(sweep: Sweep, sweep_stage: str) -> list[int]:
 
 def points(sweep: Sweep, sweep_stage: str) -> list[ProfileSpec]:
     """All points of a stage in random order, the same order for the same seed."""
+    ways = [(way, pruning.seed) for pruning in sweep.pruning for way in pruning.ways()]
     grid = itertools.product(
         sweep.networks,
-        (*((None,) if sweep.unpruned else ()), *sweep.pruning),
+        (*((None,) if sweep.unpruned else ()), *ways),
         sweep.stages,
         sweep.algorithms,
         sweep.precisions,
         sweep.devices or ("cpu",),
+        itertools.product(*sweep.factors.values()),
         sizes(sweep, sweep_stage),
     )
+    where = f"sweep {sweep.name}, options"
     found = []
-    for network, pruning, stage, algorithm, precision, device, size in grid:
-        fields = dict(sweep.options)
-        if pruning is not None:
-            name = pruned_model_name(network, pruning.method, pruning.ratio, pruning.seed)
-            fields |= {
-                "pruned_model": str(Path(sweep.pruned_models) / name),
-                "pruning_method": pruning.method,
-                "pruning_ratio": pruning.ratio,
-            }
+    for network, pruned, stage, algorithm, precision, device, values, size in grid:
+        fields = sweep.options | dict(zip(sweep.factors, values, strict=True))
         fields |= {"network": network, "stage": stage, "algorithm": algorithm, "precision": precision}
         fields |= {"device": device, sweep.vary: size, "sweep": sweep.name, "sweep_stage": sweep_stage}
-        found.append(parse_spec(fields, f"sweep {sweep.name}, options"))
+        spec = parse_spec(fields, where)
+        if pruned is not None:
+            (method, ratio), seed = pruned
+            name = pruned_model_name(network, method, ratio, seed, spec.variant)
+            fields |= {"pruned_model": str(Path(sweep.pruned_models) / name), "pruning_method": method}
+            spec = parse_spec(fields | {"pruning_ratio": ratio, "pruning_seed": seed}, where)
+        found.append(spec)
     random.Random(sweep.seed).shuffle(found)
     return found
 

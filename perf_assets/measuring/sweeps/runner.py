@@ -13,16 +13,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from perf_assets.measuring.devices.nvml import auto_device
 from perf_assets.measuring.devices.processes import die_with_parent
 from perf_assets.measuring.profiling.spec import ProfileSpec
 from perf_assets.measuring.recording.log import read_log
 from perf_assets.measuring.sweeps.adaptive import AdaptiveChooser
 from perf_assets.measuring.sweeps.grid import Sweep, combination_key, points
 
-ANSWERS = ("ok", "oom", "predicted_oom", "unsupported")
+OUT_OF_MEMORY = ("oom", "predicted_oom")
+ANSWERS = ("ok", *OUT_OF_MEMORY, "unsupported")
 """Statuses that are an answer; failed and incomplete points are measured again."""
 
 
@@ -40,9 +42,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What became of every point: its name by status, skipped and refused ones included."""
+    """What became of every point: its name by status, skipped and refused ones included.
+
+    ``refusals`` say why, by the name of a combination's sanity point.
+    """
 
     points: Mapping[str, tuple[str, ...]]
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
 
 def measured(folder: str | Path) -> dict[str, str]:
@@ -68,7 +74,7 @@ def run_sweep(
     point_limit_s: float = 900.0,
     on_progress: Callable[[Progress], object] | None = None,
 ) -> SweepReport:
-    """Measure what a stage asks for and nobody has measured yet.
+    """Measure what a stage asks for and nobody has measured yet; of each combination its sanity point first.
 
     Args:
         sweep: the grid.
@@ -81,23 +87,37 @@ def run_sweep(
 
     Returns:
         Names of points by status: those of the logs, ``known``, ``skipped`` (above a size that ran out of
-        memory), ``refused`` (no ``ok`` sanity point), ``budget`` (the budget decided that they need not be
+        memory), ``refused`` (its sanity point is not ``ok``), ``budget`` (the budget decided that they need not be
         measured).
     """
+    if "auto" in sweep.devices:
+        sweep = sweep.model_copy(update={"devices": (auto_device(),)})
     known = {**(known or {}), **measured(out)}
     outcomes: dict[str, list[str]] = {}
+    refusals: dict[str, str] = {}
+
+    def refuse(spec: ProfileSpec, sanity_status: str) -> None:
+        outcomes.setdefault("refused", []).append(spec.name)
+        first = spec.model_copy(update={sweep.vary: sweep.smallest}).name
+        refusals[first] = f"its larger sizes are not measured, it is {sanity_status}"
+
+    def is_sanity(spec: ProfileSpec) -> bool:
+        return getattr(spec, sweep.vary) == sweep.smallest
+
     pending = []
     for spec in points(sweep, sweep_stage):
-        if sweep_stage == "full" and known.get(combination_key(sweep, spec)) != "ok":
-            outcomes.setdefault("refused", []).append(spec.name)
+        sanity_status = known.get(combination_key(sweep, spec))
+        if not again and not is_sanity(spec) and sanity_status in ANSWERS and sanity_status != "ok":
+            refuse(spec, sanity_status)
         elif not again and known.get(spec.key) in ANSWERS:
             outcomes.setdefault("known", []).append(spec.name)
         else:
             pending.append(spec)
+    pending.sort(key=lambda spec: not is_sanity(spec))
     too_large = {
         combination_key(sweep, spec): getattr(spec, sweep.vary)
         for spec in points(sweep, sweep_stage)
-        if sweep.till_first_fail and known.get(spec.key) == "oom"
+        if sweep.till_first_fail and known.get(spec.key) in OUT_OF_MEMORY and not again
     }
     chooser = AdaptiveChooser(sweep, out) if sweep_stage == "full" and sweep.budget else None
     started_s, done, total = time.monotonic(), 0, len(pending)
@@ -122,12 +142,18 @@ def run_sweep(
             status = "skipped"
         else:
             status = run_point(spec, out, point_limit_s)
-            if status == "oom" and sweep.till_first_fail:
+            if status in OUT_OF_MEMORY and sweep.till_first_fail:
                 too_large[combination] = min(size, too_large.get(combination, size))
         outcomes.setdefault(status, []).append(spec.name)
         done += 1
+        if is_sanity(spec) and status != "ok":
+            larger = [other for other in pending if combination_key(sweep, other) == combination]
+            pending = [other for other in pending if other not in larger]
+            total -= len(larger)
+            for other in larger:
+                refuse(other, status)
     tell(None)
-    return SweepReport({status: tuple(names) for status, names in outcomes.items()})
+    return SweepReport({status: tuple(names) for status, names in outcomes.items()}, refusals)
 
 
 def run_point(spec: ProfileSpec, out: str | Path, limit_s: float = 900.0) -> str:

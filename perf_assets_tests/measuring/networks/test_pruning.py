@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from perf_assets.measuring.networks import pruning, pruning_methods, tracing, zoo
+from perf_assets.measuring.networks import names, pruning, pruning_methods, tracing, zoo
 
 
 # One cell for each way a network is handled: plain, residual and grouped graphs, auxiliary heads, attention,
@@ -36,7 +36,7 @@ def test_pruned_model_is_verified_and_loads_back(tmp_path, base, method, ratio, 
     assert tracing.architecture_key(pruning.rebuild(spec)) == spec["architecture_key"]
     channels, _ = zoo.input_shape(base)
     assert model(torch.randn(1, channels, spec["input_size"], spec["input_size"])).isfinite().all()
-    if method in pruning_methods.STRUCTURED_METHODS:
+    if method in names.STRUCTURED_METHODS:
         assert spec["params"] < spec["base_params"]
         assert spec["macs"] < spec["base_macs"]
     else:
@@ -60,7 +60,7 @@ def test_structured_pruning_shrinks_and_still_trains(base, ratio):
     assert outputs.shape == (2, 1000)
 
 
-@pytest.mark.parametrize("method", pruning_methods.UNSTRUCTURED_METHODS)
+@pytest.mark.parametrize("method", names.UNSTRUCTURED_METHODS)
 def test_zeroed_weights_are_permanent(method):
     model = zoo.build("lenet5")
     assert pruning_methods.prune_model(model, method, 0.5) == "torch_prune"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from perf_assets.measuring.networks import zoo
-from perf_assets.measuring.profiling import algorithms, cudnn
+from perf_assets.measuring.profiling import algorithms, cudnn, explicit
 from perf_assets.measuring.profiling.algorithms import ForcedConv2d, UnsupportedError, WrongOutputError, force
 from perf_assets.schema.vocabularies import CUDNN_ALGORITHMS
 
-EVERYWHERE = {**algorithms.EXPLICIT, "onednn": algorithms.onednn}
+EVERYWHERE = {**explicit.EXPLICIT, "onednn": explicit.onednn}
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
@@ -98,9 +98,9 @@ def test_what_only_cudnn_has_is_not_pretended_on_the_processor(name):
 
 def test_a_wrong_algorithm_is_caught(monkeypatch):
     def wrong(images, weight, bias, **sizes):
-        return algorithms.gemm(images, weight, bias, **sizes) * 1.01
+        return explicit.gemm(images, weight, bias, **sizes) * 1.01
 
-    monkeypatch.setitem(algorithms.EXPLICIT, "gemm", wrong)
+    monkeypatch.setitem(explicit.EXPLICIT, "gemm", wrong)
     with pytest.raises(
         WrongOutputError, match=r"layer features\.[03] differs from the framework by \d\.\de-0[23]"
     ):
@@ -146,7 +146,7 @@ def test_cudnn_calls_are_there_and_fail_in_words():
     with pytest.raises(cudnn.CudnnError, match="cudnnSetTensor4dDescriptor: CUDNN_STATUS_BAD_PARAM"):
         cudnn._call("cudnnSetTensor4dDescriptor", descriptor, 0, 0, -1, 3, 8, 8)
     cudnn._call("cudnnDestroyTensorDescriptor", descriptor)
-    with pytest.raises(ValueError, match="needs float32 or float16 on a GPU"):
+    with pytest.raises(ValueError, match="needs float32, float16 or bfloat16 on a GPU"):
         cudnn.convolve(
             torch.zeros(1, 1, 4, 4),
             torch.zeros(1, 1, 3, 3),

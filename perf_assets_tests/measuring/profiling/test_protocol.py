@@ -196,3 +196,15 @@ def test_interval_has_the_exact_coverage_of_order_statistics():
     wide = protocol.median_interval(mixed, 0.99)
     assert wide[0] < low
     assert wide[1] > high
+
+
+def test_counts_beside_limits():
+    """Warm-up and measured steps as old profilers count them: each timed alone, none left out."""
+    timer = SyntheticTimer(lambda index: Block(1, 0.01))
+    settings = Settings(warmup_steps=5, measured_steps=15, max_time_s=0.001, max_blocks=3)
+    measured = protocol.measure(lambda: None, timer, settings)
+    assert (measured.warmup_blocks, len(measured.blocks), measured.stop_reason) == (5, 15, "counted")
+    assert {block.steps for block in measured.blocks} == {1}
+    assert measured.verdict == "too_short"  # 0.15 s of the half second that a trusted one takes
+    longer = protocol.measure(lambda: None, SyntheticTimer(lambda index: Block(1, 0.02)), settings)
+    assert longer.verdict == "stable"

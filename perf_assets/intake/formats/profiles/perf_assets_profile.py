@@ -22,7 +22,7 @@ from perf_assets.intake.parsing.own_log import (
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 3
+VERSION = 4
 SIGNS = (
     ('"format": "',),
     ('"line": "header"',),
@@ -34,6 +34,8 @@ _KINDS = frozenset(
         "header",
         "model",
         "algorithm",
+        "outputs",
+        "kernels",
         "warmup",
         "sample",
         "latency",
@@ -123,6 +125,8 @@ def _check(kind: str, row: dict[str, Any]) -> None:
         moment(row, "started_at")
         for name in ("spec", "host", "device", "environment"):
             object_in(row, name)
+        if "settings" in row:
+            object_in(row, "settings")
         for name in ("batch_size", "input_size"):
             whole_number(row["spec"], name)
         for name in (
@@ -180,7 +184,21 @@ _RESULT_NUMBERS = {
 """Numbers of the result line that have a column of their own in ``cleaned_runs``."""
 
 
-_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_PRECISIONS = {
+    "float32": "fp32",
+    "float32_strict": "fp32_strict",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "autocast": "amp",
+}
+
+
+def _precision(header: dict[str, Any]) -> str | None:
+    asked = header["spec"].get("precision")
+    # Before settings were written down, TF32 was kept out of every run on a GPU.
+    if asked == "float32" and "settings" not in header and header["device"].get("type") == "cuda":
+        asked = "float32_strict"
+    return _PRECISIONS.get(asked, asked)
 
 
 def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
@@ -189,7 +207,7 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
     outcome = result.get("status")
     verdict = result.get("verdict")
     flags = [verdict] if verdict and verdict != "stable" else []
-    for kind in ("energy", "latency"):
+    for kind in ("energy", "latency", "outputs", "kernels", "layers"):
         quality = run.last(kind).get("quality")
         flags += [flag for flag in quality if isinstance(flag, str)] if isinstance(quality, list) else []
     known = {"status", *_RESULT_NUMBERS, "line", "at_s"}
@@ -209,7 +227,7 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
         algorithm=spec.get("algorithm"),
         pruning_method=spec.get("pruning_method"),
         pruning_ratio=spec.get("pruning_ratio"),
-        precision=_PRECISIONS.get(spec.get("precision"), spec.get("precision")),
+        precision=_precision(run.header),
         git_revision=environment.get("git_revision"),
         framework="torch" if environment.get("torch") else None,
         framework_version=environment.get("torch"),
@@ -226,6 +244,7 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
             "host": host,
             "device": device,
             "engine": run.header.get("engine"),
+            "settings": facts(run.header.get("settings") or {}) or None,
             "model": facts(run.last("model")),
             "algorithm": facts(run.last("algorithm")),
             "warmup": facts(run.last("warmup")),
