@@ -81,7 +81,7 @@ def test_tables_show_their_columns():
 
 @pytest.mark.parametrize("module", ["perf_assets.definitions", "perf_assets.cli"])
 def test_import_stays_light(module):
-    heavy = ("torch", "torchvision", "sklearn", "matplotlib", "pandas", "scipy")
+    heavy = ("torch", "torchvision", "sklearn", "matplotlib", "pandas", "scipy", "numpy")
     script = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"

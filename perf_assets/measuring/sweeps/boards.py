@@ -13,11 +13,13 @@ import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf_assets.measuring.sweeps.grid import SWEEP_STAGES, Sweep, parse_sweep, points
-from perf_assets.measuring.sweeps.runner import Progress, SweepReport, run_sweep
 from perf_assets.workspace.validation import InvalidInputError
+
+if TYPE_CHECKING:
+    from perf_assets.measuring.sweeps.runner import Progress, SweepReport
 
 FORMAT = "perf_assets_pack"
 RESULTS_FORMAT = "perf_assets_results"
@@ -71,6 +73,10 @@ def run(file: Path, on_progress: Callable[[Progress], object] | None = None) -> 
     Raises:
         InvalidInputError: the file is no pack.
     """
+    from perf_assets.measuring.sweeps.runner import (
+        run_sweep,
+    )  # with numpy, which a command line does not need
+
     about = _about(file, FORMAT, "make one by 'perf-assets sweep SWEEP.toml --pack FILE'")
     if about.get("stage") not in SWEEP_STAGES or not isinstance(about.get("sweep"), dict):
         raise InvalidInputError(f"{file}: a pack without a sweep and a stage: pack it again")
