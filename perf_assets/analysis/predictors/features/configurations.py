@@ -18,7 +18,7 @@ FROM cleaned_runs JOIN source_files USING (file_id)
 WHERE tool IN ('perf4sight', 'ai3', 'perf_assets', 'timm') AND workload IN ('training', 'inference')
   AND cleaned_runs.status IN ('ok', 'oom') AND model IS NOT NULL AND device IS NOT NULL AND batch_size >= 1
   AND coalesce(json_extract_string(config, '$.measures'), '') <> 'layers'
-  AND NOT coalesce(excluded, false) AND (tool = 'timm' OR coalesce(precision, 'float32') = 'float32')
+  AND NOT coalesce(excluded, false) AND (tool = 'timm' OR coalesce(precision, 'fp32') = 'fp32')
 ORDER BY run_id
 """
 """Measured runs of networks in 32 bits: the frame that :func:`measured` takes. What of timm's tables is the same
@@ -71,7 +71,18 @@ def measure_of(target: str) -> tuple[str, str]:
     return MEASURES["latency" if target == LAYER_LATENCY else target]
 
 
-BAD_QUALITY = frozenset({"swap_thrashing", "running_sums", "contended", "throttled", "unstable"})
+BAD_QUALITY = frozenset(
+    {
+        "swap_thrashing",
+        "running_sums",
+        "contended",
+        "throttled",
+        "unstable",
+        "host_bound",
+        "algorithm_substituted",
+        "outputs_not_finite",
+    }
+)
 """Flags of runs that nothing is learnt from; they stay in the tables."""
 
 
