@@ -21,6 +21,7 @@ from perf_assets.intake.drops.recovery import make_ledger_again, open_ledger, se
 from perf_assets.intake.drops.scan import scan
 from perf_assets.store.parts import is_intact
 from perf_assets.store.publish import database_problem
+from perf_assets.store.swapping import spare_file
 from perf_assets.workspace.clock import utc_now
 from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
@@ -58,10 +59,15 @@ def check(paths: DataPaths, progress: Progress | None = None) -> Findings:
             findings.lost = heal_raw(paths, ledger, findings.healed, progress)
             broken = [batch for batch in sorted(ledger.batches()) if not is_intact(paths.parts, batch)]
             forget_parts(paths, ledger, broken, findings.healed)
-        problem = database_problem(paths)
+        problem = database_problem(paths.database)
         if problem is not None:
             set_aside(paths.database, paths)
             findings.healed.append(f"{paths.database.name} is damaged ({problem}): made again from parts")
+        spare = spare_file(paths)
+        problem = database_problem(spare)
+        if problem is not None:
+            spare.unlink()  # the next publish would begin with it
+            findings.healed.append(f"{spare.name} was damaged ({problem}): a copy takes its place")
     return findings
 
 

@@ -54,6 +54,8 @@ from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
     import pyarrow as pa
 
@@ -208,14 +210,14 @@ def publish_computed(paths: DataPaths, tables: Mapping[str, list[dict[str, Any]]
         return Publication(changed=True)
 
 
-def database_problem(paths: DataPaths) -> str | None:
-    """Read every block of the published database; what is wrong with it, or None."""
+def database_problem(file: Path) -> str | None:
+    """Read every block of a database; what is wrong with it, or None."""
     import duckdb
 
-    if not paths.database.exists():
+    if not file.exists():
         return None
     try:
-        with open_readonly(paths.database) as connection:
+        with open_readonly(file) as connection:
             for (table,) in connection.execute(
                 "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'"
             ).fetchall():
