@@ -43,7 +43,7 @@ def test_asset_materialize(project, data):
         DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME="perf_assets.definitions",
     )
     assert done.returncode == 0, done.stderr
-    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(4,)]
+    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(8,)]
     # dagster.yaml keeps the run without any export.
     assert (project / "data" / "dagster_home" / "storage").is_dir()
 
@@ -129,7 +129,7 @@ def test_sql_as_csv_is_never_cut(project):
 def test_sql_may_begin_with_a_comment(project):
     run(project, "perf-assets", "ingest")
     query = "-- what became of my files, and why = ?\nSELECT count(*) AS n FROM source_files"
-    assert run(project, "perf-assets", "sql", "--csv", query).stdout.split() == ["n", "4"]
+    assert run(project, "perf-assets", "sql", "--csv", query).stdout.split() == ["n", "8"]
 
 
 def test_fit_on_too_few_runs_says_what_is_missing(project, data):
@@ -241,7 +241,7 @@ def test_run_launched_from_the_ui(project, data, monkeypatch):
         run = instance.get_run_by_id(launched["run"]["runId"])
         assert run is not None
         assert run.status == dg.DagsterRunStatus.SUCCESS
-    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(4,)]
+    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(8,)]
 
 
 def test_a_file_dropped_while_make_ui_runs_is_in_sql_within_a_minute(project, data):

@@ -143,8 +143,8 @@ def test_runs_on_postgres(port, data, tmp_path):
     ]
     outputs = [child.communicate()[0].decode() for child in children]
     assert [child.returncode for child in children] == [0] * 4, outputs
-    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(4,)]
+    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'") == [(8,)]
     with psycopg2.connect(host="127.0.0.1", port=port, user="dagster", dbname="dagster") as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT count(*) FROM runs WHERE status = 'SUCCESS'")
-        assert cursor.fetchall() == [(4,)]
+        assert cursor.fetchall() == [(8,)]

@@ -125,9 +125,11 @@ def test_repeats_end_when_their_interval_is_tight_or_the_budget_ends(out):
     never = {"least": 2, "most": 4, "tolerance": 1e-6, "budget_s": 600.0}
     run_study(study("many", load={"levels": [1], "requests": 10}, repeats=never), out)
     run_study(study("few", load={"levels": [1], "requests": 10}, repeats={**never, "budget_s": 0.01}), out)
-    run_study(study("tight", load={"levels": [1], "requests": 10}, repeats={**never, "tolerance": 1.0}), out)
+    wide = {**never, "most": 30, "tolerance": 1.0}
+    run_study(study("tight", load={"levels": [1], "requests": 10}, repeats=wide), out)
     repeats = {path.name.split("-")[0]: lines(path, "level")[0] for path in out.glob("*.jsonl")}
-    assert {name: row["repeats"] for name, row in repeats.items()} == {"many": 4, "few": 1, "tight": 2}
+    assert (repeats["many"]["repeats"], repeats["few"]["repeats"]) == (4, 1)
+    assert 2 <= repeats["tight"]["repeats"] < 30
     assert repeats["many"]["verdict"] == "unstable"
     assert repeats["tight"]["verdict"] == "stable"
 

@@ -41,7 +41,7 @@ def layer_design(layers: pd.DataFrame, tables: NetworkTables) -> Design:
     skipped: dict[str, str] = {}
     alone = family_of(str(layers["tool"].iloc[0])) == "device"
     parts = [layers] if alone else list(_with_true_sizes(layers, tables, skipped))
-    if not parts:
+    if not any(len(part) for part in parts):
         empty = pd.DataFrame()
         return Design(layers.iloc[:0], empty, empty, empty, skipped)
     frame = pd.concat(parts, ignore_index=True)
