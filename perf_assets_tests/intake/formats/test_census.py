@@ -41,6 +41,8 @@ EXPECTED_EXAMPLES = (
     ("profiles/own/", "perf_assets_profile"),
     ("profiles/perf4sight/", "perf4sight"),
     ("profiles/timm/", "timm_benchmark"),
+    ("profiles/neusight/", "neusight_conv"),
+    ("profiles/zeus/", "zeus_power"),
     ("profiles/trtexec/", "trtexec_log"),
     ("history/", "trtexec_log"),
     ("profiles/torch_profiler/", "torch_profiler_table"),

@@ -88,7 +88,7 @@ def _run_and_layer(row: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]
         "device_raw": device,
         "batch_size": batch_size,
         "latency_ms": latency_ms,
-        "precision": "float32",
+        "precision": "fp32",
         "framework": "torch",
         "framework_version": torch.removeprefix("p") or None,
         "runtime_version": f"CUDA {cuda[2:-1]}.{cuda[-1]}"
