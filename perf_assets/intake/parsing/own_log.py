@@ -7,15 +7,16 @@ samples and polls, which several of these logs have, become rows here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from perf_assets.intake.parsing.records import Line, Records
-from perf_assets.intake.parsing.source import Head
+from perf_assets.intake.parsing.source import PLAIN, Head, Source
 
 LARGEST = 1e300
+NO_HEADER = "no header stands before this line"
 _LONGEST_READ_S = 5.0
 _POWER_COLUMNS = (
     "power_w",
@@ -153,17 +154,65 @@ def facts(row: dict[str, Any], *left_out: str) -> dict[str, Any] | None:
     return {name: value for name, value in row.items() if name not in hidden} or None
 
 
-def read_json_line(line: Line) -> dict[str, Any] | None:
-    """The object of a line; None, and the line is rejected, where it is none."""
-    try:
-        row = json.loads(line.text)
-    except (ValueError, RecursionError):
-        line.reject("not_json", "not a JSON object: cut off?")
-        return None
-    if not isinstance(row, dict) or not isinstance(row.get("line"), str):
-        line.reject("unknown_kind", "a JSON value without a kind in 'line'")
-        return None
-    return row
+def own_lines(
+    source: Source,
+    out: Records,
+    kinds: frozenset[str],
+    check: Callable[[str, dict[str, Any]], None],
+    member: str = PLAIN,
+) -> Iterator[tuple[Line, dict[str, Any]]]:
+    """Every line of a known kind whose cells are right; the caller says what becomes of it.
+
+    Blank lines are ignored; what is no object, of another kind, or has a wrong cell is rejected.
+
+    Args:
+        source: the log.
+        out: where lines are counted.
+        kinds: of lines.
+        check: raises ``ValueError`` for a line (its kind, its fields) whose cells are wrong.
+        member: of a run directory.
+    """
+    for line in out.lines(source, member):
+        if not line.text.strip():
+            line.ignore()
+            continue
+        try:
+            row = json.loads(line.text)
+        except (ValueError, RecursionError):
+            line.reject("not_json", "not a JSON object: cut off?")
+            continue
+        kind = row.get("line") if isinstance(row, dict) else None
+        if not isinstance(kind, str) or kind not in kinds:
+            shown = str(kind)[:40]
+            line.reject("unknown_kind", f"a line of the kind {shown!r}, which this version does not know")
+            continue
+        try:
+            check(kind, row)
+        except ValueError as error:
+            line.reject("bad_cell", str(error))
+            continue
+        yield line, row
+
+
+def own_runs(
+    source: Source,
+    out: Records,
+    kinds: frozenset[str],
+    check: Callable[[str, dict[str, Any]], None],
+    member: str = PLAIN,
+) -> list[OwnRun]:
+    """Every header with the lines after it; arguments as for :func:`own_lines`."""
+    runs: list[OwnRun] = []
+    for line, row in own_lines(source, out, kinds, check, member):
+        if row["line"] == "header":
+            runs.append(OwnRun(row))
+        elif not runs:
+            line.reject("outside_run", NO_HEADER)
+            continue
+        else:
+            runs[-1].add(row, line.number)
+        line.use()
+    return runs
 
 
 def check_power(row: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from perf_assets.intake.parsing.load_levels import (
     percentile_values,
 )
 from perf_assets.intake.parsing.own_log import (
+    NO_HEADER,
     OwnRun,
     add_polls,
     add_samples,
@@ -26,11 +27,11 @@ from perf_assets.intake.parsing.own_log import (
     moment_after,
     number,
     object_in,
-    read_json_line,
+    own_lines,
     text,
     whole_number,
 )
-from perf_assets.intake.parsing.records import Line, Records
+from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 1
@@ -94,37 +95,15 @@ class _Study:
 def parse(source: Source, out: Records) -> None:
     """One run a configuration, with its levels, what was searched for, samples and polls."""
     studies: list[_Study] = []
-    for line in out.lines(source):
-        if line.text.strip():
-            _read_line(line, studies)
-        else:
-            line.ignore()
+    for line, row in own_lines(source, out, _KINDS, _check):
+        if row["line"] == "header":
+            studies.append(_Study(OwnRun(row)))
+        elif problem := _place(studies[-1], row, line.number) if studies else NO_HEADER:
+            line.reject("outside_run", problem)
+            continue
+        line.use()
     for study in studies:
         _write(study, out)
-
-
-def _read_line(line: Line, studies: list[_Study]) -> None:
-    row = read_json_line(line)
-    if row is None:
-        return
-    kind = row["line"]
-    if kind not in _KINDS:
-        line.reject("unknown_kind", f"a line of the kind {kind[:40]!r}, which this version does not know")
-        return
-    try:
-        _check(kind, row)
-    except ValueError as error:
-        line.reject("bad_cell", str(error))
-        return
-    if kind == "header":
-        studies.append(_Study(OwnRun(row)))
-    elif not studies:
-        line.reject("outside_run", "no header stands before this line")
-        return
-    elif problem := _place(studies[-1], row, line.number):
-        line.reject("outside_run", problem)
-        return
-    line.use()
 
 
 def _place(study: _Study, row: dict[str, Any], line_number: int) -> str | None:

@@ -5,21 +5,26 @@ A log without a result is a run that died: it reads as ``incomplete``, with all 
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from perf_assets.intake.parsing.own_log import (
+    LARGEST,
+    OwnRun,
+    add_counters,
+    check_counter,
     facts,
+    is_header,
     moment,
     moment_after,
     number,
     object_in,
+    own_runs,
     text,
+    texts,
     whole_number,
 )
-from perf_assets.intake.parsing.records import Line, Records
+from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 4
@@ -65,57 +70,13 @@ _SAMPLE_TEXTS = frozenset({"line", "cache", "at_s"})
 
 def sniff(head: Head) -> bool:
     """A first line that is this log's header."""
-    first = head.first_line
-    return first.startswith("{") and f'"format": "{_FORMAT}"' in first and '"line": "header"' in first
-
-
-@dataclass
-class _Run:
-    header: dict[str, Any]
-    rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-    def last(self, kind: str) -> dict[str, Any]:
-        """The last line of a kind; empty where there is none."""
-        return next((row for name, row in reversed(self.rows) if name == kind), {})
+    return is_header(head, _FORMAT)
 
 
 def parse(source: Source, out: Records) -> None:
     """One run a header, with its layers, timed blocks (``cleaned_samples``) and counters."""
-    runs: list[_Run] = []
-    for line in out.lines(source):
-        if line.text.strip():
-            _read_line(line, runs)
-        else:
-            line.ignore()
-    for run in runs:
+    for run in own_runs(source, out, _KINDS, _check):
         _write(run, source.path, out)
-
-
-def _read_line(line: Line, runs: list[_Run]) -> None:
-    try:
-        row = json.loads(line.text)
-    except (ValueError, RecursionError):
-        line.reject("not_json", "not a JSON object: cut off?")
-        return
-    kind = row.get("line") if isinstance(row, dict) else None
-    if kind not in _KINDS:
-        line.reject(
-            "unknown_kind", f"a line of the kind {str(kind)[:40]!r}, which this version does not know"
-        )
-        return
-    try:
-        _check(kind, row)
-    except ValueError as error:
-        line.reject("bad_cell", str(error))
-        return
-    if kind == "header":
-        runs.append(_Run(row))
-    elif not runs:
-        line.reject("outside_run", "no header stands before this line")
-        return
-    else:
-        runs[-1].rows.append((kind, row))
-    line.use()
 
 
 def _check(kind: str, row: dict[str, Any]) -> None:
@@ -153,10 +114,7 @@ def _check(kind: str, row: dict[str, Any]) -> None:
         for name in _LAYER_NUMBERS:
             number(row, name)
     elif kind == "counter":
-        for name in ("source", "scope", "counter", "unit"):
-            text(row, name)
-        for name in ("value", "running_pct"):
-            number(row, name)
+        check_counter(row)
     elif kind in ("phase", "latency"):
         text(row, "phase")
         number(row, "latency_ms")
@@ -201,15 +159,14 @@ def _precision(header: dict[str, Any]) -> str | None:
     return _PRECISIONS.get(asked, asked)
 
 
-def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
+def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
     spec, host, device, environment = (run.header[part] for part in ("spec", "host", "device", "environment"))
     result, started_at = run.last("result"), moment(run.header, "started_at")
     outcome = result.get("status")
     verdict = result.get("verdict")
     flags = [verdict] if verdict and verdict != "stable" else []
     for kind in ("energy", "latency", "outputs", "kernels", "layers"):
-        quality = run.last(kind).get("quality")
-        flags += [flag for flag in quality if isinstance(flag, str)] if isinstance(quality, list) else []
+        flags += texts(run.last(kind), "quality")
     known = {"status", *_RESULT_NUMBERS, "line", "at_s"}
     run_id = out.run(
         tool="perf_assets",
@@ -255,7 +212,8 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
         energy_basis="step" if result.get("energy_j") is not None else None,
         **{column: result.get(name) for name, column in _RESULT_NUMBERS.items()},
     )
-    for kind, row in run.rows:
+    add_counters(out, run_id, run.all("counter"))
+    for kind, _, row in run.rows:
         if kind == "layer":
             names = (*_LAYER_TEXTS, *_LAYER_COUNTS, *_LAYER_NUMBERS)
             out.add(
@@ -268,7 +226,7 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
             metrics = {
                 name: float(value)
                 for name, value in row.items()
-                if name not in _SAMPLE_TEXTS and isinstance(value, int | float) and abs(value) < 1e300
+                if name not in _SAMPLE_TEXTS and isinstance(value, int | float) and abs(value) < LARGEST
             }
             out.add(
                 "cleaned_samples",
@@ -276,9 +234,6 @@ def _write(run: _Run, path: PurePosixPath, out: Records) -> None:
                 sampled_at=moment_after(started_at, row.get("at_s")),
                 metrics=list(metrics.items()),
             )
-        elif kind == "counter":
-            names = ("source", "scope", "counter", "value", "unit", "running_pct")
-            out.add("cleaned_counters", run_id=run_id, **{name: row.get(name) for name in names})
         elif kind == "phase":
             out.add(
                 "cleaned_counters",

@@ -22,11 +22,11 @@ from perf_assets.intake.parsing.own_log import (
     moment,
     number,
     object_in,
-    read_json_line,
+    own_runs,
     text,
     texts,
 )
-from perf_assets.intake.parsing.records import Line, Records
+from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 
 VERSION = 1
@@ -64,43 +64,14 @@ def sniff(head: Head) -> bool:
 
 def parse(source: Source, out: Records) -> None:
     """One run for the command; the runs of what it printed; samples, polls and counters."""
-    runs: list[OwnRun] = []
-    for line in out.lines(source, _LOG):
-        if line.text.strip():
-            _read_line(line, runs)
-        else:
-            line.ignore()
     run_id = name = None
-    for run in runs:
+    for run in own_runs(source, out, _KINDS, _check, _LOG):
         run_id, name = _write(run, out)
     for member in MEMBERS[1:]:
         if member in source.members:
             # Facts that stand in names only (mu200, gpu) stand in the recording's.
             path = PurePosixPath(source.path, f"{name}.{member}" if name else member)
             read_nested(source, member, path, out, run_id)
-
-
-def _read_line(line: Line, runs: list[OwnRun]) -> None:
-    row = read_json_line(line)
-    if row is None:
-        return
-    kind = row["line"]
-    if kind not in _KINDS:
-        line.reject("unknown_kind", f"a line of the kind {kind[:40]!r}, which this version does not know")
-        return
-    try:
-        _check(kind, row)
-    except ValueError as error:
-        line.reject("bad_cell", str(error))
-        return
-    if kind == "header":
-        runs.append(OwnRun(row))
-    elif not runs:
-        line.reject("outside_run", "no header stands before this line")
-        return
-    else:
-        runs[-1].add(row, line.number)
-    line.use()
 
 
 def _check(kind: str, row: dict[str, Any]) -> None:
