@@ -6,26 +6,8 @@ from pathlib import Path
 
 import click
 
-from perf_assets.cli.render import print_table, say
+from perf_assets.cli.render import print_table, say, say_state
 from perf_assets.workspace.paths import data_paths
-
-_LEVELS = """
-    SELECT r.model, l.model_instances AS instances, l.mode, l.level, round(l.throughput_per_s, 1) AS throughput_per_s,
-        round(l.p50_us / 1000, 2) AS p50_ms, round(l.p99_us / 1000, 2) AS p99_ms,
-        round(l.queue_us / 1000, 2) AS queue_ms, l.joules_per_request, l.repeats, l.verdict
-    FROM cleaned_load_levels AS l JOIN cleaned_runs AS r USING (run_id)
-    WHERE r.file_id = (
-        SELECT file_id FROM cleaned_runs
-        WHERE tool = 'perf_assets' AND (config->>'study_key') = ? ORDER BY started_at DESC LIMIT 1
-    )
-    ORDER BY instances, l.batch_size, l.mode, l.level
-"""
-_RECORDINGS = """
-    SELECT r.name, r.status, r.duration_s, p.tool, p.throughput_per_s, p.status AS outcome
-    FROM cleaned_runs AS r LEFT JOIN cleaned_runs AS p ON p.config->>'recorded_in' = r.run_id
-    WHERE r.workload = 'command'
-    ORDER BY r.started_at DESC LIMIT 20
-"""
 
 
 class _StudyGroup(click.Group):
@@ -50,12 +32,11 @@ def load_test() -> None:
 @click.option("--site-file", type=click.Path(path_type=Path), help="cluster.toml of another place.")
 def run(file: Path, again: bool, executor: str, device: str, site_file: Path | None) -> None:
     """Measure what the study FILE asks for and its last log does not hold yet, and take it in."""
-    from perf_assets.measuring.load_tests.campaign import run_at, run_here
+    from perf_assets.measuring.engines.jobs import CampaignError, Launch, Place
+    from perf_assets.measuring.load_tests.campaign import measured_levels, recordings, run_at, run_here
     from perf_assets.measuring.load_tests.requests import LoadError
     from perf_assets.measuring.load_tests.study import read_study
     from perf_assets.measuring.recording.process import CommandError
-    from perf_assets.measuring.sweeps.campaign import CampaignError, Place
-    from perf_assets.store.database import open_readonly, query
 
     paths = data_paths()
     try:
@@ -68,18 +49,11 @@ def run(file: Path, again: bool, executor: str, device: str, site_file: Path | N
                 study,
                 Place(executor, device),
                 again=again,
-                site_file=site_file,
-                on_output=click.echo,
-                on_status=lambda engine, job_id, status: say(f"{engine} job {job_id} is {status.state}"),
+                launch=Launch(site_file=site_file, on_output=click.echo, on_status=say_state),
             )
     except (LoadError, CommandError, CampaignError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    with open_readonly(paths.database) as connection:
-        if study.commands is None:
-            columns, rows = query(connection, _LEVELS, parameters=[study.key])
-        else:
-            columns, rows = query(connection, _RECORDINGS)
-    print_table(columns, rows)
+    print_table(*(measured_levels(paths, study) if study.commands is None else recordings(paths)))
 
 
 @load_test.command(name="input")

@@ -8,19 +8,9 @@ from typing import Any
 
 import click
 
-from perf_assets.cli.render import print_table, say
+from perf_assets.cli.render import print_table, say, say_state
 from perf_assets.schema.vocabularies import ALGORITHMS
 from perf_assets.workspace.paths import data_paths
-
-_MEASURED = """
-    SELECT model, batch_size, input_size, stage, algorithm, coalesce(device, device_kind) AS device, host,
-        status,
-        latency_ms, throughput_per_s, array_to_string(quality, ', ') AS quality
-    FROM cleaned_runs
-    WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = ?
-    ORDER BY started_at DESC
-    LIMIT 20
-"""
 
 
 @click.command()
@@ -51,7 +41,7 @@ def sweep(
     collect: Path | None,
 ) -> None:
     """Measure what the sweep FILE asks for and the tables do not hold yet, and take it in."""
-    from perf_assets.measuring.sweeps.campaign import CampaignError
+    from perf_assets.measuring.engines.jobs import CampaignError
 
     if sum(given is not None for given in (file, run_file, collect)) != 1:
         raise click.ClickException("name one of them: a sweep FILE, --run PACK, or --collect RESULTS")
@@ -87,9 +77,9 @@ def _collect(results: Path) -> None:
 def _campaign(
     file: Path, stage: str, executor: str, device: str | None, site_file: Path | None, *, again: bool
 ) -> None:
-    from perf_assets.measuring.sweeps.campaign import Place, run_campaign
+    from perf_assets.measuring.engines.jobs import Launch, Place
+    from perf_assets.measuring.sweeps.campaign import measured_runs, run_campaign
     from perf_assets.measuring.sweeps.grid import read_sweep
-    from perf_assets.store.database import open_readonly, query
 
     paths, asked = data_paths(), read_sweep(file)
     report = run_campaign(
@@ -98,13 +88,9 @@ def _campaign(
         stage,
         Place(executor, device or ("auto" if asked.devices == ("auto",) else "cpu")),
         again=again,
-        site_file=site_file,
-        on_output=click.echo,
-        on_status=lambda engine, job_id, status: say(f"{engine} job {job_id} is {status.state}"),
+        launch=Launch(site_file=site_file, on_output=click.echo, on_status=say_state),
     )
-    with open_readonly(paths.database) as connection:
-        columns, rows = query(connection, _MEASURED, parameters=[report.sweep])
-    print_table(columns, rows)
+    print_table(*measured_runs(paths, report.sweep))
 
 
 @click.command()

@@ -10,9 +10,12 @@ import re
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from perf_assets.measuring.engines.engine import Status
 
 MAX_CELL = 160
 """Characters of a cell that a table shows; CSV, JSON and records show all."""
@@ -21,6 +24,11 @@ MAX_CELL = 160
 def say(text: str) -> None:
     """Tell a person something that is no part of the answer: on standard error."""
     click.echo(text, err=True)
+
+
+def say_state(engine: str, job_id: str, status: Status) -> None:
+    """Tell how a job of an engine is."""
+    say(f"{engine} job {job_id} is {status.state}")
 
 
 @contextmanager

@@ -18,15 +18,8 @@ import dagster as dg
 from pydantic import Field
 
 from perf_assets.measuring.engines.engine import Engine, EngineError, Status, cancel_orphans
-from perf_assets.measuring.sweeps.campaign import (
-    JOB_PREFIX,
-    CampaignError,
-    CampaignReport,
-    Limits,
-    Place,
-    engine_of,
-    run_campaign,
-)
+from perf_assets.measuring.engines.jobs import JOB_PREFIX, CampaignError, Launch, Limits, Place, engine_of
+from perf_assets.measuring.sweeps.campaign import CampaignReport, run_campaign
 from perf_assets.measuring.sweeps.grid import Sweep
 from perf_assets.workspace.paths import DataPaths
 
@@ -101,10 +94,7 @@ class DeviceRunner(dg.ConfigurableResource):
                 stage,
                 place,
                 again=again,
-                limits=self._limits(),
-                owner=context.run.run_id,
-                on_output=_shows_output(context),
-                on_status=_shows_status(context),
+                launch=self._launch(context),
             )
 
     def run_study(
@@ -127,14 +117,17 @@ class DeviceRunner(dg.ConfigurableResource):
                 study,
                 place_of(context, {"executor": config.executor, "device": config.device}),
                 again=config.again,
-                limits=self._limits(),
-                owner=context.run.run_id,
-                on_output=_shows_output(context),
-                on_status=_shows_status(context),
+                launch=self._launch(context),
             )
 
-    def _limits(self) -> Limits:
-        return Limits(self.points_per_job, self.run_timeout_s, self.queue_timeout_s, self.lost_retries)
+    def _launch(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Launch:
+        """Jobs are the run's, and it shows what they print and how they are."""
+        return Launch(
+            Limits(self.points_per_job, self.run_timeout_s, self.queue_timeout_s, self.lost_retries),
+            owner=context.run.run_id,
+            on_output=_shows_output(context),
+            on_status=_shows_status(context),
+        )
 
 
 class StudyPlace(Protocol):

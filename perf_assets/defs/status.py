@@ -11,10 +11,10 @@ import dagster as dg
 
 from perf_assets.measuring.devices.lock import holder, lock_folder
 from perf_assets.measuring.engines.engine import Engine, EngineError
+from perf_assets.measuring.engines.jobs import JOB_PREFIX
 from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
-from perf_assets.measuring.sweeps.campaign import JOB_PREFIX
 from perf_assets.workspace.paths import DataPaths
 
 Row = tuple[str, ...]

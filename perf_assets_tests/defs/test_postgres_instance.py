@@ -147,4 +147,4 @@ def test_runs_on_postgres(port, data, tmp_path):
     with psycopg2.connect(host="127.0.0.1", port=port, user="dagster", dbname="dagster") as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT count(*) FROM runs WHERE status = 'SUCCESS'")
-        assert cursor.fetchall() == [(8,)]
+        assert cursor.fetchall() == [(4,)]

@@ -103,14 +103,12 @@ def compare_groups(
     """
     _check(baseline, candidate, metrics)
     result = GroupComparison()
-    apart = [name for name in CONFIGURATION if not _values(baseline, name) & _values(candidate, name)]
+    apart, pairs = _counterparts(baseline, candidate)
     other_work = [name for name in apart if name in OTHER_WORK]
     if other_work and not anyway:
         said = "; ".join(_difference(baseline, candidate, name) for name in other_work)
         result.refused = f"not the same work: {said}"
         return result
-    key = [name for name in CONFIGURATION if name not in apart]
-    pairs = _common(baseline, candidate, key)
     if not pairs:
         result.refused = "no configuration is in both groups"
         return result
@@ -232,10 +230,31 @@ def _listed(values: set[Any]) -> str:
     return " or ".join(shown) + (f" (of {len(known)})" if len(known) > 3 else "")
 
 
-def _common(
-    baseline: pd.DataFrame, candidate: pd.DataFrame, key: list[str]
-) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Rows of both groups, configuration by configuration, where both have some."""
+Pairs = list[tuple[pd.DataFrame, pd.DataFrame]]
+
+
+def _counterparts(baseline: pd.DataFrame, candidate: pd.DataFrame) -> tuple[list[str], Pairs]:
+    """Columns in which the groups have nothing in common, and the rows of both, alike in all other columns.
+
+    That rows of both groups know nothing of a column is a likeness only while it finds counterparts: without it,
+    what is known decides.
+    """
+    values = {name: (_values(baseline, name), _values(candidate, name)) for name in CONFIGURATION}
+    apart = [name for name, (first, second) in values.items() if not first & second]
+    pairs = _common(baseline, candidate, apart)
+    if not pairs:
+        apart = [
+            name
+            for name, (first, second) in values.items()
+            if first != second and not first & second - {None}
+        ]
+        pairs = _common(baseline, candidate, apart)
+    return apart, pairs
+
+
+def _common(baseline: pd.DataFrame, candidate: pd.DataFrame, apart: Sequence[str]) -> Pairs:
+    """Rows of both groups, configuration by configuration, where both have some; the columns apart do not count."""
+    key = [name for name in CONFIGURATION if name not in apart]
     first, second = (dict(list(rows.groupby(key, dropna=False))) for rows in (baseline, candidate))
     named = [{_plain(values): rows for values, rows in each.items()} for each in (first, second)]
     return [(rows, named[1][values]) for values, rows in named[0].items() if values in named[1]]

@@ -9,27 +9,12 @@ from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner
 from perf_assets.defs.metadata import record_table
 from perf_assets.defs.resources import DataFolder
+from perf_assets.measuring.load_tests.campaign import found_knees, measured_levels, recordings
 from perf_assets.measuring.load_tests.study import Study, read_study
-from perf_assets.store.database import open_readonly, query
 from perf_assets.workspace.paths import launchable_study
 
 POOL = "load_studies"
 _TAGS = {EXECUTOR_TAG: "local", DEVICE_TAG: "cpu"}
-_LEVELS = """
-    SELECT r.name, l.mode, l.level, l.throughput_per_s, l.p50_us, l.p99_us, l.joules_per_request, l.verdict
-    FROM cleaned_load_levels AS l JOIN cleaned_runs AS r USING (run_id)
-    WHERE r.tool = 'perf_assets' AND (r.config->>'study_key') = ?
-    ORDER BY r.started_at DESC, l.mode, l.level
-    LIMIT 50
-"""
-_KNEES = "SELECT instances, objective, level, lower, upper, answer FROM load_knees WHERE study = ? LIMIT 50"
-_RECORDINGS = """
-    SELECT name, status, duration_s, energy_j, config->'result'->>'idle_share' AS idle_share
-    FROM cleaned_runs
-    WHERE tool = 'perf_assets' AND workload = 'command'
-    ORDER BY started_at DESC
-    LIMIT 50
-"""
 
 
 class StudyConfig(dg.Config):
@@ -64,18 +49,16 @@ def load_studies(
 ) -> dg.MaterializeResult:
     """Load levels of a server: what a study asks for, measured, searched and taken in."""
     study = _declared(config, of_commands=False)
-    report = device_runner.run_study(context, data_folder.paths(), study, config)
-    with open_readonly(data_folder.paths().database) as connection:
-        levels = query(connection, _LEVELS, parameters=[study.key])
-        knees = query(connection, _KNEES, parameters=[study.name])
+    paths = data_folder.paths()
+    report = device_runner.run_study(context, paths, study, config)
     return dg.MaterializeResult(
         metadata={
             "study": study.name,
             "executor": report.place.executor,
             "device": report.place.device,
             "jobs": json.dumps(report.jobs),
-            "levels": record_table(*levels),
-            "knees": record_table(*knees),
+            "levels": record_table(*measured_levels(paths, study)),
+            "knees": record_table(*found_knees(paths, study)),
         }
     )
 
@@ -90,9 +73,8 @@ def record_command(
     """Record commands with their telemetry, and take the recordings in."""
     study = _declared(config, of_commands=True)
     report = device_runner.run_study(context, data_folder.paths(), study, config)
-    with open_readonly(data_folder.paths().database) as connection:
-        recordings = query(connection, _RECORDINGS)
-    context.add_output_metadata({"jobs": json.dumps(report.jobs), "recordings": record_table(*recordings)})
+    shown = record_table(*recordings(data_folder.paths()))
+    context.add_output_metadata({"jobs": json.dumps(report.jobs), "recordings": shown})
 
 
 @dg.job(description="Record the commands of studies/record.toml with their telemetry.")

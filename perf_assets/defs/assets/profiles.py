@@ -10,21 +10,12 @@ from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
 from perf_assets.defs.metadata import OWNERS, record_table
 from perf_assets.defs.resources import DataFolder
+from perf_assets.measuring.sweeps.campaign import measured_runs
 from perf_assets.measuring.sweeps.grid import read_sweep
-from perf_assets.store.database import open_readonly, query
 from perf_assets.store.publish import publish_computed
 from perf_assets.workspace.paths import launchable_sweep
 
 POOL = "device_profiles"
-_MEASURED = """
-    SELECT model, batch_size, input_size, stage, algorithm, device, host, status, latency_ms,
-        throughput_per_s,
-        memory_used_mib, energy_j, array_to_string(quality, ', ') AS quality
-    FROM cleaned_runs
-    WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = ?
-    ORDER BY started_at DESC
-    LIMIT 50
-"""
 
 
 class SweepConfig(dg.Config):
@@ -119,8 +110,6 @@ def device_profiles(
     except ValueError as error:
         raise dg.Failure(str(error)) from error
     report = device_runner.run_sweep(context, paths, sweep, config.stage, place, again=config.again)
-    with open_readonly(paths.database) as connection:
-        columns, rows = query(connection, _MEASURED, parameters=[sweep.name])
     return dg.MaterializeResult(
         metadata={
             "sweep": sweep.name,
@@ -128,7 +117,7 @@ def device_profiles(
             "executor": place.executor,
             "device": place.device,
             "jobs": json.dumps(report.jobs),
-            "runs": record_table(columns, rows),
+            "runs": record_table(*measured_runs(paths, sweep.name)),
         }
     )
 

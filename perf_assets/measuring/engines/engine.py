@@ -22,6 +22,8 @@ LOOK_S = 0.25
 """How often output and exit code are looked at: files, which cost the engine nothing."""
 CONTROLLER_GRACE_S = 300.0
 JOB_FILE = "job.json"
+WORK_LEFT_EXIT_CODE = 75
+"""What a command ends with that left something undone and wants another job (EX_TEMPFAIL)."""
 OUTPUT_FILE = "output.txt"
 EXIT_CODE_FILE = "exit_code"
 

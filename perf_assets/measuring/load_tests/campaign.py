@@ -3,29 +3,45 @@ asset and schedules. Studies of commands, which are recordings, go the same way.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from perf_assets.intake.pipeline import IngestReport, ingest
-from perf_assets.measuring.engines.engine import JOB_FILE, EngineError, Job, Status
-from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets.measuring.engines.engine import EngineError
+from perf_assets.measuring.engines.jobs import (
+    CampaignError,
+    Launch,
+    Place,
+    engine_of,
+    python_at,
+    run_at_place,
+    work_folder,
+)
 from perf_assets.measuring.load_tests.requests import LoadError
 from perf_assets.measuring.load_tests.study import Study
 from perf_assets.measuring.recording.telling import default_out
-from perf_assets.measuring.sweeps.campaign import (
-    JOB_PREFIX,
-    CampaignError,
-    Limits,
-    Place,
-    engine_of,
-    run_to_end,
-)
+from perf_assets.store.database import open_readonly, query
 from perf_assets.workspace.paths import DataPaths
+
+_LEVELS = """
+    SELECT r.model, l.model_instances AS instances, l.mode, l.level, round(l.throughput_per_s, 1) AS throughput_per_s,
+        round(l.p50_us / 1000, 2) AS p50_ms, round(l.p99_us / 1000, 2) AS p99_ms,
+        round(l.queue_us / 1000, 2) AS queue_ms, l.joules_per_request, l.repeats, l.verdict
+    FROM cleaned_load_levels AS l JOIN cleaned_runs AS r USING (run_id)
+    WHERE r.file_id = (
+        SELECT file_id FROM cleaned_runs
+        WHERE tool = 'perf_assets' AND (config->>'study_key') = ? ORDER BY started_at DESC LIMIT 1
+    )
+    ORDER BY instances, l.batch_size, l.mode, l.level
+"""
+_KNEES = "SELECT instances, objective, level, lower, upper, answer FROM load_knees WHERE study = ? LIMIT 50"
+_RECORDINGS = """
+    SELECT r.name, r.status, r.duration_s, p.tool, p.throughput_per_s, p.status AS outcome
+    FROM cleaned_runs AS r LEFT JOIN cleaned_runs AS p ON p.config->>'recorded_in' = r.run_id
+    WHERE r.workload = 'command'
+    ORDER BY r.started_at DESC LIMIT 20
+"""
 
 
 @dataclass
@@ -75,11 +91,7 @@ def run_at(
     place: Place,
     *,
     again: bool = False,
-    site_file: Path | None = None,
-    limits: Limits | None = None,
-    owner: str | None = None,
-    on_output: Callable[[str], None] = print,
-    on_status: Callable[[str, str, Status], None] = lambda engine, job_id, status: None,
+    launch: Launch | None = None,
 ) -> LoadReport:
     """Run a study as a job of an engine and take its logs in.
 
@@ -88,41 +100,44 @@ def run_at(
         study: what is declared; files that it names must be seen by the node.
         place: executor and device.
         again: begin anew, even where a log waits to be finished.
-        site_file: the cluster's; None for the default one.
-        limits: of the job.
-        owner: goes into the job's name, so that orphans are found by it.
-        on_output: told each line that the job prints.
-        on_status: told (engine, job id, status) when the job's state changes.
+        launch: how the job is started and who is told of it.
 
     Raises:
         CampaignError: the place does not exist, or the job failed; the message says what it said last.
     """
-    limits = limits or Limits()
+    launch = launch or Launch()
     report = LoadReport(study.name, place)
     try:
-        engine = engine_of(place.executor, site_file)
-        request = json.dumps([study.model_dump(mode="json"), place.executor, place.device], sort_keys=True)
-        folder = paths.work / hashlib.sha256(request.encode()).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
+        engine = engine_of(place.executor, launch.site_file)
+        request = [study.model_dump(mode="json"), place.executor, place.device]
+        folder = work_folder(paths.work, request)
         (folder / "study.json").write_text(study.model_dump_json(exclude_unset=True))
-        python = sys.executable
-        if isinstance(engine, SlurmEngine):
-            python = engine.site.nodes_of(place.device).python or python
-        command = [python, "-m", "perf_assets.measuring.load_tests", "--study", str(folder / "study.json")]
-        command += ["--out", str(logs_of(paths, study)), *(["--again"] if again else [])]
-        job = Job(
-            name=f"{JOB_PREFIX}{owner or f'shell-{int(time.time() * 1000):x}'}.0",
-            command=command,
-            work_dir=folder,
-            environment={"PERF_ASSETS_ENGINE": engine.name},
-            device=place.device,
-            run_timeout_s=limits.run_timeout_s,
-            queue_timeout_s=limits.queue_timeout_s,
-        )
-        run_to_end(engine, job, report.jobs, limits.lost_retries, on_output, on_status)
-        (folder / JOB_FILE).unlink(missing_ok=True)
+        command = [
+            *(python_at(engine, place), "-m", "perf_assets.measuring.load_tests"),
+            *("--study", str(folder / "study.json"), "--out", str(logs_of(paths, study))),
+            *(["--again"] if again else []),
+        ]
+        run_at_place(engine, place, command, folder, report.jobs, launch)
     except EngineError as error:
         raise CampaignError(str(error)) from error
     finally:
         report.ingested = ingest(paths)
     return report
+
+
+def measured_levels(paths: DataPaths, study: Study) -> tuple[list[str], list[tuple]]:
+    """Columns and rows of the levels in the newest log of a study, for a person to see."""
+    with open_readonly(paths.database) as connection:
+        return query(connection, _LEVELS, parameters=[study.key])
+
+
+def found_knees(paths: DataPaths, study: Study) -> tuple[list[str], list[tuple]]:
+    """Columns and rows of what the searches of a study found."""
+    with open_readonly(paths.database) as connection:
+        return query(connection, _KNEES, parameters=[study.name])
+
+
+def recordings(paths: DataPaths) -> tuple[list[str], list[tuple]]:
+    """Columns and rows of the newest recordings, with what their commands printed."""
+    with open_readonly(paths.database) as connection:
+        return query(connection, _RECORDINGS)

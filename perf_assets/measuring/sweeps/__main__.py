@@ -14,8 +14,9 @@ import json
 import sys
 from pathlib import Path
 
+from perf_assets.measuring.engines.engine import WORK_LEFT_EXIT_CODE
 from perf_assets.measuring.sweeps import boards
-from perf_assets.measuring.sweeps.grid import POINTS_LEFT_EXIT_CODE, parse_sweep, read_sweep
+from perf_assets.measuring.sweeps.grid import parse_sweep, read_sweep
 from perf_assets.measuring.sweeps.runner import Progress, SweepReport, run_sweep, write_progress
 from perf_assets.workspace.validation import read_json
 
@@ -82,7 +83,7 @@ def _measure(options: argparse.Namespace) -> int:
             sweep, options.stage, options.out, known=known, again=options.again, on_progress=on_progress
         )
     except _PointLimitReached:
-        return POINTS_LEFT_EXIT_CODE
+        return WORK_LEFT_EXIT_CODE
     return _tell(report)
 
 

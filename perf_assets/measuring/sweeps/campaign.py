@@ -7,42 +7,35 @@ the node: ``python -m perf_assets.measuring.sweeps``. Nothing here knows Dagster
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sys
-import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from perf_assets.intake.pipeline import IngestReport, ingest
 from perf_assets.measuring.devices.nvml import auto_device, gpu_name
-from perf_assets.measuring.engines.engine import (
-    JOB_FILE,
-    Engine,
-    EngineError,
-    Job,
-    JobFailedError,
-    Status,
-    Watcher,
-    run_job,
+from perf_assets.measuring.engines.engine import Engine, EngineError
+from perf_assets.measuring.engines.jobs import (
+    CampaignError,
+    Launch,
+    Place,
+    engine_of,
+    python_at,
+    run_at_place,
+    work_folder,
 )
 from perf_assets.measuring.engines.local import LocalEngine
-from perf_assets.measuring.engines.site import load_site, torch_device_of
+from perf_assets.measuring.engines.site import torch_device_of
 from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets.measuring.profiling.spec import label_problem
 from perf_assets.measuring.sweeps.boards import pack
-from perf_assets.measuring.sweeps.grid import POINTS_LEFT_EXIT_CODE, SWEEP_STAGES, Sweep
+from perf_assets.measuring.sweeps.grid import SWEEP_STAGES, Sweep
 from perf_assets.schema.device_catalog import catalog
 from perf_assets.store.database import NoDatabaseError, open_readonly, query
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.validation import InvalidInputError, one_of
 
-JOB_PREFIX = "perf-assets."
 FILES = ("module_folder", "weights")
 """Options that name a place on disk."""
-EXECUTORS = ("local", "slurm")
 
 _KNOWN = """
     SELECT config->>'key' AS key, config->>'outcome' AS outcome
@@ -50,28 +43,14 @@ _KNOWN = """
     WHERE tool = 'perf_assets' AND (config->>'outcome') IS NOT NULL
     ORDER BY started_at
 """
-
-
-class CampaignError(Exception):
-    """A campaign cannot start, or a job of it failed: the message says why and what helps."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where to measure: an executor's name and a device's, as people call it."""
-
-    executor: str = "local"
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long jobs may take, in seconds; None waits for ever."""
-
-    points_per_job: int = 100
-    run_timeout_s: float | None = None
-    queue_timeout_s: float | None = None
-    lost_retries: int = 2
+_MEASURED = """
+    SELECT model, batch_size, input_size, stage, algorithm, coalesce(device, device_kind) AS device, host, status,
+        latency_ms, throughput_per_s, memory_used_mib, energy_j, array_to_string(quality, ', ') AS quality
+    FROM cleaned_runs
+    WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = ?
+    ORDER BY started_at DESC
+    LIMIT 50
+"""
 
 
 @dataclass
@@ -85,20 +64,6 @@ class CampaignReport:
     ingested: IngestReport = field(default_factory=IngestReport)
 
 
-def engine_of(executor: str, site_file: Path | None = None) -> Engine:
-    """Make the engine of this name.
-
-    Raises:
-        CampaignError: there is none of this name.
-        EngineError: its site file is missing or wrong.
-    """
-    if executor == "local":
-        return LocalEngine()
-    if executor == "slurm":
-        return SlurmEngine(load_site(site_file))
-    raise CampaignError(f"unknown executor {executor!r}: use {' or '.join(EXECUTORS)}")
-
-
 def run_campaign(
     paths: DataPaths,
     sweep: Sweep,
@@ -106,11 +71,7 @@ def run_campaign(
     place: Place,
     *,
     again: bool = False,
-    site_file: Path | None = None,
-    limits: Limits | None = None,
-    owner: str | None = None,
-    on_output: Callable[[str], None] = print,
-    on_status: Callable[[str, str, Status], None] = lambda engine, job_id, status: None,
+    launch: Launch | None = None,
 ) -> CampaignReport:
     """Measure a sweep's stage at a place and take its logs in.
 
@@ -122,43 +83,34 @@ def run_campaign(
         stage: ``sanity``, ``quick`` or ``full``.
         place: executor and device.
         again: measure what is known as well.
-        site_file: the cluster's; None for the default one.
-        limits: of jobs.
-        owner: goes into the names of jobs, so that orphans are found by it.
-        on_output: told each line that a job prints.
-        on_status: told (engine, job id, status) when a job's state changes.
+        launch: how jobs are started and who is told of them.
 
     Raises:
         CampaignError: a sweep, stage, place and site that do not fit; nothing was started. Or a job failed.
     """
-    limits = limits or Limits()
+    launch = launch or Launch()
     try:
         one_of("stage of a sweep", stage, SWEEP_STAGES)
         if place.device == "auto":
             place = auto_place(place.executor)
             sweep = sweep.model_copy(update={"devices": sweep.devices or ("auto",)})
-        engine = engine_of(place.executor, site_file)
+        engine = engine_of(place.executor, launch.site_file)
         placed = placed_sweep(sweep, place, engine, paths)
         report = CampaignReport(sweep.name, stage, place)
-        folder = _work_folder(paths, placed, stage, place)
+        request = [placed.model_dump(mode="json"), stage, place.executor, place.device]
+        folder = work_folder(paths.work, request)
         out = paths.drops / "perf_assets" / sweep.name
-        command = _command(engine, place, folder, out, stage, limits, again=again)
+        out.mkdir(parents=True, exist_ok=True)
         (folder / "sweep.json").write_text(placed.model_dump_json(exclude_unset=True))
-        owner = owner or f"shell-{int(time.time() * 1000):x}"
+        command = [
+            *(python_at(engine, place), "-m", "perf_assets.measuring.sweeps"),
+            *("--sweep", str(folder / "sweep.json"), "--stage", stage, "--known", str(folder / "known.json")),
+            *("--out", str(out), "--progress", str(folder / "progress.json")),
+            *("--points", str(launch.limits.points_per_job), *(["--again"] if again else [])),
+        ]
         while True:
             (folder / "known.json").write_text(json.dumps(known_points(paths)))
-            job = Job(
-                name=f"{JOB_PREFIX}{owner}.{len(report.jobs)}",
-                command=command,
-                work_dir=folder,
-                environment={"PERF_ASSETS_ENGINE": engine.name},
-                device=place.device,
-                run_timeout_s=limits.run_timeout_s,
-                queue_timeout_s=limits.queue_timeout_s,
-            )
-            points_left = run_to_end(engine, job, report.jobs, limits.lost_retries, on_output, on_status)
-            # What it measured is in its logs; nothing is left to attach to.
-            (folder / JOB_FILE).unlink(missing_ok=True)
+            points_left = run_at_place(engine, place, command, folder, report.jobs, launch)
             if not points_left or again:
                 break
     except (EngineError, InvalidInputError, ValueError) as error:
@@ -232,6 +184,12 @@ def auto_place(executor: str) -> Place:
     return Place(executor, catalog().name(gpu_name())[0] or "gpu")
 
 
+def measured_runs(paths: DataPaths, sweep_name: str) -> tuple[list[str], list[tuple]]:
+    """Columns and rows of the newest runs of a sweep, for a person to see."""
+    with open_readonly(paths.database) as connection:
+        return query(connection, _MEASURED, parameters=[sweep_name])
+
+
 def known_points(paths: DataPaths) -> dict[str, str]:
     """Outcome by key of every point that SQL holds."""
     try:
@@ -239,57 +197,3 @@ def known_points(paths: DataPaths) -> dict[str, str]:
             return dict(query(connection, _KNOWN)[1])
     except NoDatabaseError:
         return {}
-
-
-def _work_folder(paths: DataPaths, sweep: Sweep, stage: str, place: Place) -> Path:
-    """The folder of a sweep's stage at a place: the same for the same request, whatever was measured
-    meanwhile."""
-    request = json.dumps([sweep.model_dump(mode="json"), stage, place.executor, place.device], sort_keys=True)
-    folder = paths.work / hashlib.sha256(request.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _command(
-    engine: Engine, place: Place, folder: Path, out: Path, stage: str, limits: Limits, *, again: bool
-) -> list[str]:
-    out.mkdir(parents=True, exist_ok=True)
-    python = sys.executable
-    if isinstance(engine, SlurmEngine):
-        python = engine.site.nodes_of(place.device).python or python
-    return [
-        *(python, "-m", "perf_assets.measuring.sweeps", "--sweep", str(folder / "sweep.json")),
-        *("--stage", stage, "--known", str(folder / "known.json"), "--out", str(out)),
-        *("--progress", str(folder / "progress.json"), "--points", str(limits.points_per_job)),
-        *(["--again"] if again else []),
-    ]
-
-
-def run_to_end(
-    engine: Engine,
-    job: Job,
-    jobs: list[str],
-    lost_retries: int,
-    on_output: Callable[[str], None],
-    on_status: Callable[[str, str, Status], None],
-) -> bool:
-    """Run one job; True when its point limit left something undone."""
-    last_lines: deque[str] = deque(maxlen=5)
-
-    def output(line: str) -> None:
-        last_lines.append(line)
-        on_output(line)
-
-    def changed(job_id: str, status: Status) -> None:
-        if job_id not in jobs:
-            jobs.append(job_id)
-        on_status(engine.name, job_id, status)
-
-    try:
-        run_job(engine, job, Watcher(output, changed), lost_retries)
-    except JobFailedError as error:
-        if error.status.exit_code == POINTS_LEFT_EXIT_CODE:
-            return True
-        said = "".join(f"\n  {line}" for line in last_lines)
-        raise CampaignError(f"{error}; it said last:{said or ' nothing'}") from error
-    return False

@@ -53,9 +53,6 @@ SWEEP_STAGES = ("sanity", "quick", "full")
 _OWN_FIELDS = ("network", "stage", "algorithm", "precision", "device", "sweep", "sweep_stage")
 """Fields of a profile spec that a sweep says itself."""
 
-POINTS_LEFT_EXIT_CODE = 75
-"""Exit code of a job whose point limit left some of its stage undone."""
-
 
 class Pruning(StrictModel):
     """Ways to prune the networks: every method by every ratio."""

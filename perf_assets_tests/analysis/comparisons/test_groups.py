@@ -125,6 +125,21 @@ def test_unlike_groups_are_refused_or_said_first():
     assert any("driver_version is 550" in line for line in said)
 
 
+def test_other_runs_that_say_less_do_not_keep_counterparts_apart():
+    rng = np.random.default_rng(5)
+    both = {"model": "resnet18", "input_size": 64}
+    first = group("a", noisy(rng, 10, 12), algorithm="gemm", **both)
+    second = group("b", noisy(rng, 10, 12), algorithm="winograd", **both)
+    first = pd.concat([first, group("c", noisy(rng, 10, 3), model="vgg11")])
+    second = pd.concat([second, group("d", noisy(rng, 10, 3), model="lenet")])
+    said = compare_groups(first, second)
+    assert [answer.n for answer in said.metrics] == [12]
+    assert any("algorithm is gemm in the first group and winograd" in line for line in said.unlike)
+    # but what is other work stays refused
+    second["input_size"] = [128.0] * 12 + [None] * 3
+    assert "input_size is" in compare_groups(first, second).refused
+
+
 def test_a_run_cannot_be_in_both_groups():
     runs = group("a", [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="in both groups"):

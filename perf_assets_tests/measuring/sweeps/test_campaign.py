@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from perf_assets.intake.pipeline import ingest
-from perf_assets.measuring.sweeps.campaign import CampaignError, Place, run_campaign
+from perf_assets.measuring.engines.jobs import CampaignError, Launch, Place
+from perf_assets.measuring.sweeps.campaign import run_campaign
 from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
 from perf_assets_tests.support import ROOT, sql, wait_for
@@ -76,7 +77,7 @@ def test_a_sweep_started_again_follows_the_job_that_runs(request, sweep_file, da
     ingest(data)
     assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'")[0][0] >= 1
     lines: list[str] = []
-    report = run_campaign(data, read_sweep(sweep_file), "quick", place, on_output=lines.append)
+    report = run_campaign(data, read_sweep(sweep_file), "quick", place, launch=Launch(on_output=lines.append))
     assert len(report.jobs) == 1
     assert f"job {report.jobs[0]} is running" in said
     assert any(line.startswith(f"attached to {executor} job {report.jobs[0]}") for line in lines)
@@ -97,7 +98,9 @@ def test_work_on_another_kind_of_device_than_its_name_says_is_refused(
     site = tmp_path / "site.toml"
     site.write_text(f'[devices.{device}]\nconstraint = "alpha"\n')
     with pytest.raises(CampaignError, match="leave 'devices' out of the sweep") as caught:
-        run_campaign(data, read_sweep(sweep_file), "sanity", Place(executor, device), site_file=site)
+        run_campaign(
+            data, read_sweep(sweep_file), "sanity", Place(executor, device), launch=Launch(site_file=site)
+        )
     assert "\n" not in str(caught.value)
     assert not data.work.exists() or not list(data.work.rglob("output.txt"))
     if executor == "slurm":
