@@ -27,7 +27,7 @@ FOLLOWING_SCRIPTS = ("curate_runs.sql", "run_telemetry.sql")
 # 1.x clients open this version; what 2.0 writes by default they cannot.
 STORAGE_VERSION = "v1.4.0"
 MEMORY_LIMIT = "600MB"
-BOOKKEEPING = "4"
+BOOKKEEPING = "5"
 """Version of the schema ``publication``, which is the publisher's own."""
 
 
@@ -134,6 +134,16 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.execute("CREATE SCHEMA publication")
     connection.execute("CREATE TABLE publication.loaded (file_id VARCHAR, batch BIGINT, is_linked BOOLEAN)")
+    # What run_telemetry.sql reads in place of all polls, what it found last time, and the runs whose energy it filled in.
+    connection.execute(
+        "CREATE TABLE publication.sessions (file_id VARCHAR, device_id VARCHAR, session BIGINT, device_name VARCHAR,"
+        " host VARCHAR, own_run_id VARCHAR, start_s DOUBLE, end_s DOUBLE)"
+    )
+    connection.execute(
+        "CREATE TABLE publication.candidates (run_id VARCHAR, start_s DOUBLE, duration_s DOUBLE, devices BIGINT,"
+        " file_id VARCHAR, batch BIGINT, device_id VARCHAR, session BIGINT, matched_by VARCHAR)"
+    )
+    connection.execute("CREATE TABLE publication.energy_filled (run_id VARCHAR)")
     connection.execute(
         "CREATE TABLE publication.state"
         " (ddl_sha256 VARCHAR, identity VARCHAR, revision BIGINT, computed_sha256 VARCHAR, catalog_sha256 "

@@ -28,6 +28,16 @@ _CURATED_COLUMNS = ("tags", "note", "excluded")
 """Columns of cleaned_runs that publishing fills from what people said (``store/sql/curate_runs.sql``)."""
 
 
+_ADD_SESSIONS = """
+    INSERT INTO publication.sessions
+    SELECT file_id, device_id, session, any_value(device_name), any_value(host), any_value(run_id),
+        min(epoch(polled_at)), max(epoch(polled_at))
+    FROM read_parquet(?)
+    WHERE polled_at IS NOT NULL AND file_id IN (SELECT file_id FROM coming WHERE batch = ?)
+    GROUP BY file_id, device_id, session
+"""
+
+
 @dataclass(frozen=True)
 class Difference:
     """Files whose rows go and come. ``is_empty`` says that the tables hold nothing yet."""
@@ -40,8 +50,14 @@ class Difference:
     is_empty: bool = False
 
     def with_linked(self, connection: duckdb.DuckDBPyConnection) -> Difference:
-        """Also all other files whose rows linking may have changed: they go and come again."""
-        rows = connection.execute("SELECT file_id, batch FROM publication.loaded WHERE is_linked").fetchall()
+        """Also all other files whose rows linking has changed: they go and come again.
+
+        These are the files that ``run_sources`` names, and those of runs that have others as their parts.
+        """
+        rows = connection.execute(
+            "SELECT file_id, batch FROM publication.loaded WHERE is_linked AND (file_id IN (SELECT file_id FROM run_sources)"
+            " OR file_id IN (SELECT file_id FROM cleaned_runs WHERE run_id IN (SELECT parent_run_id FROM cleaned_runs)))"
+        ).fetchall()
         again = frozenset((file_id, batch) for file_id, batch in rows) - self.removed
         return replace(
             self, removed=self.removed | again, added=self.added | again, linked=self.linked | again
@@ -85,7 +101,11 @@ def apply(connection: duckdb.DuckDBPyConnection, paths: DataPaths, change: Diffe
     """
     if change.removed:
         _register_pairs(connection, "removed", change.removed)
-        for table in PARSED_TABLES:
+        connection.execute(
+            "DELETE FROM publication.energy_filled WHERE run_id IN"
+            " (SELECT run_id FROM cleaned_runs WHERE file_id IN (SELECT file_id FROM removed))"
+        )
+        for table in (*PARSED_TABLES, "publication.sessions"):
             connection.execute(f"DELETE FROM {table} WHERE file_id IN (SELECT file_id FROM removed)")  # noqa: S608
         connection.execute(
             "DELETE FROM publication.loaded WHERE (file_id, batch) IN (SELECT (file_id, batch) FROM removed)"
@@ -137,7 +157,7 @@ def load_computed(connection: duckdb.DuckDBPyConnection, tables: dict[str, pa.Ta
 def telemetry_devices(connection: duckdb.DuckDBPyConnection, paths: DataPaths) -> Generator[None]:
     """A temporary table of device names by what poll logs call devices."""
     names = catalog(paths.devices)
-    found = connection.execute("SELECT DISTINCT device_name FROM cleaned_telemetry").fetchall()
+    found = connection.execute("SELECT DISTINCT device_name FROM publication.sessions").fetchall()
     raw = [name for (name,) in found if name is not None]
     columns = {"device_name": raw, "device": [names.name(name)[0] for name in raw]}
     _register(connection, "telemetry_devices", columns)
@@ -193,6 +213,8 @@ def _add_rows(connection: duckdb.DuckDBPyConnection, paths: DataPaths, added: fr
                 " WHERE rows.file_id IN (SELECT file_id FROM coming WHERE batch = ?)",
                 [str(part), batch],
             )
+            if table == "cleaned_telemetry":
+                connection.execute(_ADD_SESSIONS, [str(part), batch])
     connection.execute("DROP TABLE coming")
 
 

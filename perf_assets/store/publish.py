@@ -219,9 +219,9 @@ def database_problem(file: Path) -> str | None:
     try:
         with open_readonly(file) as connection:
             for (table,) in connection.execute(
-                "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'"
+                "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
             ).fetchall():
-                connection.execute(f'SELECT bit_xor(hash(t)) FROM "{table}" AS t').fetchall()  # noqa: S608
+                connection.execute(f"SELECT bit_xor(hash(t)) FROM {table} AS t").fetchall()  # noqa: S608
             if _State.read(connection) is None:
                 return "it was left half-way, or is of another version"
     except (duckdb.Error, NoDatabaseError) as error:
@@ -268,13 +268,13 @@ def _update(
 def _brought_up(paths: DataPaths, wanted: _State, *, allow_older: bool = True) -> Generator[_Usable | None]:
     """A database that can be brought up to date; it is swapped in at the end. None where there is none.
 
-    With ``allow_older`` it may be the spare,
-    which holds an earlier state; without, it holds exactly the published one but for computed tables.
+    With ``allow_older`` it may hold an earlier revision; without, it holds what is published but for computed
+    tables.
     """
     import duckdb
 
     spare = spare_file(paths)
-    candidates = [use_spare, use_copy] if allow_older and spare.exists() else [use_copy]
+    candidates = [use_spare, use_copy] if spare.exists() else [use_copy]
     for prepare in candidates:
         partial = prepare(paths)
         if partial is None:
@@ -286,7 +286,8 @@ def _brought_up(paths: DataPaths, wanted: _State, *, allow_older: bool = True) -
             continue
         try:
             state = _State.read(connection)
-            if state is not None and state.can_become(wanted):
+            is_usable = state is not None and state.can_become(wanted)
+            if is_usable and (allow_older or state.revision == wanted.revision):
                 yield _Usable(connection, state)
                 connection.close()
                 swap(partial, paths)

@@ -48,3 +48,13 @@ def test_what_the_schema_does_not_know_is_refused_before_anything_is_written(dat
     with pytest.raises(ValueError, match="no column colour"):
         publish_computed(data, {"predictor_scores": [ROW | {"colour": "red"}]})
     assert not computed_file(data, "predictor_scores").exists()
+
+
+def test_two_files_take_turns(data):
+    ingest(data)
+    files = []
+    for n in range(4):
+        publish_computed(data, {"predictor_scores": [ROW | {"n": n}]})
+        assert sql(data, QUERY) == [("latency", "all", n, None)]
+        files.append(data.database.stat().st_ino)
+    assert files[:2] == files[2:]

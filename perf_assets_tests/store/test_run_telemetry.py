@@ -138,3 +138,32 @@ def test_a_run_that_comes_later_finds_its_polls(data):
     (row,) = joined(data)
     pipeline.rebuild(data)
     assert joined(data) == [row]
+
+
+def test_publishing_what_changed_gives_what_all_of_it_gives(data):
+    def check():
+        pipeline.ingest(data)
+        step_by_step = joined(data)
+        pipeline.rebuild(data)
+        assert joined(data) == step_by_step
+        return {row["name"]: row["energy_j"] for row in step_by_step}
+
+    write_polls(data, "polls/a.csv", [(100, 400)])
+    write_polls(data, "elsewhere/b.csv", [(0, 50)], device="Tesla V100-SXM2-16GB")
+    run(data, "r1", 100, 200)
+    run(data, "other", 0, 50, device="v100")
+    alone = check()
+    assert alone["r1"] == pytest.approx(200 * BUSY_W, rel=0.01)
+    # A second run takes its share of the first one's session, and nothing of the other's.
+    run(data, "r2", 200, 200)
+    shared = check()
+    assert shared["r1"] == pytest.approx(150 * BUSY_W, rel=0.01)
+    assert shared["r2"] == pytest.approx(150 * BUSY_W, rel=0.01)
+    assert shared["other"] == alone["other"]
+    # The same polls, read as hotter: all that hangs on them follows.
+    log = data.drops / "polls/a.csv"
+    log.write_text(log.read_text().replace(f"{BUSY_W:.2f} W", "500.00 W"))
+    assert check()["r1"] == pytest.approx(150 * 500, rel=0.01)
+    # The second run turns out to have been another day.
+    run(data, "r2", 90_000, 200)
+    assert check() == pytest.approx({"other": alone["other"], "r1": 200 * 500}, rel=0.01)

@@ -1,20 +1,17 @@
--- Poll logs joined to the runs that they watched: filled anew at every publish. A session of a device belongs to a
--- run where both name the same host, or the same device and no other host, and they overlap in time. Polls that name
--- their run (a recording's own) belong to that run alone. The table
--- telemetry_devices (device_name, device) is there when this runs: what polls call devices, by normalised names.
-
-DELETE FROM run_telemetry;
+-- Poll logs joined to the runs that they watched. A session of a device belongs to a run where both name the same host,
+-- or the same device and no other host, and they overlap in time. Polls that name their run (a recording's own) belong to
+-- that run alone. The table telemetry_devices (device_name, device) is there when this runs: what polls call devices, by
+-- normalised names. Who may belong with whom is asked of all runs and sessions; polls are read only for runs for which
+-- the answer differs from the last time's, and for those that share a session with one of these.
 
 CREATE OR REPLACE TEMP TABLE watched AS
-SELECT t.file_id, t.device_id, t.session, any_value(d.device) AS device, any_value(t.host) AS host,
-       any_value(t.run_id) AS own_run_id, min(epoch(t.polled_at)) AS start_s, max(epoch(t.polled_at)) AS end_s,
-       any_value(regexp_replace(f.path, '/?[^/]*$', '')) AS folder
-FROM cleaned_telemetry AS t
+SELECT s.file_id, l.batch, s.device_id, s.session, d.device, s.host, s.own_run_id, s.start_s, s.end_s,
+       regexp_replace(f.path, '/?[^/]*$', '') AS folder
+FROM publication.sessions AS s
+JOIN publication.loaded AS l USING (file_id)
 JOIN (SELECT file_id, min(path) AS path FROM source_files WHERE status = 'ingested' GROUP BY file_id) AS f
   USING (file_id)
-LEFT JOIN telemetry_devices AS d USING (device_name)
-WHERE t.polled_at IS NOT NULL
-GROUP BY t.file_id, t.device_id, t.session;
+LEFT JOIN telemetry_devices AS d USING (device_name);
 
 CREATE OR REPLACE TEMP TABLE timed_runs AS
 SELECT r.run_id, epoch(r.started_at) AS start_s, r.duration_s, r.host, r.device,
@@ -27,7 +24,7 @@ WHERE r.duration_s > 0 AND r.parent_run_id IS NULL AND r.status NOT IN ('missing
 
 -- Who may belong with whom. A run without a start time comes with the sessions of its own folder only.
 CREATE OR REPLACE TEMP TABLE candidates AS
-SELECT r.run_id, r.start_s, r.duration_s, r.devices, w.file_id, w.device_id, w.session,
+SELECT r.run_id, r.start_s, r.duration_s, r.devices, w.file_id, w.batch, w.device_id, w.session,
        CASE WHEN w.own_run_id = r.run_id THEN 'recording'
             WHEN r.start_s IS NULL THEN 'inferred'
             WHEN lower(r.host) = lower(w.host) THEN 'host'
@@ -49,6 +46,35 @@ WHERE matched_by <> 'recording' AND run_id IN (SELECT run_id FROM candidates WHE
 -- A log of the host itself is better than one of such a device somewhere.
 DELETE FROM candidates
 WHERE matched_by = 'device' AND run_id IN (SELECT run_id FROM candidates WHERE matched_by = 'host');
+
+CREATE OR REPLACE TEMP TABLE differing AS
+WITH RECURSIVE answers AS (
+    SELECT run_id, file_id, device_id, session FROM candidates
+    UNION
+    SELECT run_id, file_id, device_id, session FROM publication.candidates
+),
+reached AS (
+    SELECT run_id
+    FROM (
+        (SELECT * FROM candidates EXCEPT SELECT * FROM publication.candidates)
+        UNION ALL
+        (SELECT * FROM publication.candidates EXCEPT SELECT * FROM candidates)
+    )
+    UNION
+    SELECT other.run_id
+    FROM reached
+    JOIN answers AS own USING (run_id)
+    JOIN answers AS other USING (file_id, device_id, session)
+)
+SELECT run_id FROM reached;
+
+DELETE FROM candidates WHERE run_id NOT IN (SELECT run_id FROM differing);
+
+DELETE FROM publication.candidates WHERE run_id IN (SELECT run_id FROM differing);
+
+INSERT INTO publication.candidates BY NAME FROM candidates;
+
+DELETE FROM run_telemetry WHERE run_id IN (SELECT run_id FROM differing);
 
 CREATE OR REPLACE TEMP TABLE steps AS
 SELECT * FROM (
@@ -177,8 +203,11 @@ GROUP BY u.run_id, u.file_id, u.device_id, u.session;
 
 -- A recording whose own log has no energy (it was cut off, or a vendor's tool polled) takes it from its polls: those of
 -- accelerators where there are any.
-UPDATE cleaned_runs AS r
-SET energy_j = p.energy_j, mean_power_w = p.energy_j / p.overlap_s, energy_basis = 'run'
+UPDATE cleaned_runs SET energy_j = NULL, mean_power_w = NULL, energy_basis = NULL
+WHERE run_id IN (SELECT run_id FROM publication.energy_filled SEMI JOIN differing USING (run_id));
+
+CREATE OR REPLACE TEMP TABLE filling AS
+SELECT p.run_id, p.energy_j, p.energy_j / p.overlap_s AS mean_power_w
 FROM (
     SELECT run_id, sum(energy_j) AS energy_j, max(overlap_s) AS overlap_s
     FROM (
@@ -188,7 +217,21 @@ FROM (
     WHERE device_id <> 'cpu' OR NOT has_accelerator
     GROUP BY run_id
 ) AS p
-WHERE r.run_id = p.run_id AND r.energy_j IS NULL AND p.energy_j IS NOT NULL AND p.overlap_s > 0;
+JOIN cleaned_runs AS r USING (run_id)
+WHERE r.energy_j IS NULL AND p.energy_j IS NOT NULL AND p.overlap_s > 0;
+
+UPDATE cleaned_runs AS r
+SET energy_j = f.energy_j, mean_power_w = f.mean_power_w, energy_basis = 'run'
+FROM filling AS f
+WHERE r.run_id = f.run_id;
+
+DELETE FROM publication.energy_filled WHERE run_id IN (SELECT run_id FROM differing);
+
+INSERT INTO publication.energy_filled SELECT run_id FROM filling;
+
+DROP TABLE filling;
+
+DROP TABLE differing;
 
 DROP TABLE watched;
 
