@@ -92,7 +92,7 @@ def _samples(ax, samples: pd.DataFrame) -> str:
     _bars(ax, facts, head, "energy per sample (J)")
     if len(sizes):
         style.title(
-            ax, f"Energy of one sample at {sizes.index[0]:.0f} px, each with its most frugal algorithm", 70
+            ax, f"Energy of one sample at {sizes.index[0]:.0f} px, each with its most frugal algorithm", 44
         )
     return style.hidden(len(head), len(samples), "energies of a sample")
 

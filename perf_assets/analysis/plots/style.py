@@ -210,6 +210,7 @@ def bars(
     ax.set_yticks(places, names)
     ax.set_ylim(max(len(names), 3) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
+    ax.locator_params(axis="x", nbins=4)  # numbers of six digits stay apart
     ax.set_xlim(0, 1.4 * max(max(high, value) for (_, high), value in zip(ends, values, strict=True)))
 
 

@@ -114,7 +114,7 @@ def draw(polls: pd.DataFrame) -> Figure:
         return style.empty("the polls in cleaned_telemetry have neither power nor utilization nor memory")
     most = max(session["device_id"].nunique() for session in sessions)
     heights = [1.0] * len(metrics) + [0.15 + 0.12 * -(-most // 2)]
-    fig, axes = style.figure(len(metrics) + 1, len(sessions), (4.6, 1.8), heights)
+    fig, axes = style.figure(len(metrics) + 1, len(sessions), (3.6, 1.7), heights)
     for column, session in enumerate(sessions):
         _one_session(axes[:, column], session, metrics)
     fig.suptitle("Telemetry over time")
@@ -181,7 +181,7 @@ def _one_session(axes, session: pd.DataFrame, metrics: list[str]) -> None:
     total_j = session.groupby("device_id")["energy_j"].first().sum()
     joules = f": {_joules(total_j)} in all" if total_j else ""
     log = "/".join(first["path"].split("/")[-2:])
-    style.title(shown[0], f"{log}, from {first['began_at']:%Y-%m-%d %H:%M} UTC{joules}")
+    style.title(shown[0], f"{log}, from {first['began_at']:%Y-%m-%d %H:%M} UTC{joules}", 38)
     below.set_axis_off()
     handles = [
         below.plot([], [], color=style.COLORS[i % len(style.COLORS)], linewidth=2.5)[0]
