@@ -19,12 +19,16 @@ NAMELESS = frozenset(("", "Unnamed: 0"))
 
 
 def split_cells(text: str, separator: str = ",") -> list[str]:
-    """The cells of one line, without white space around them.
+    """The cells of one line, without white space around them. A line that is quoted as a whole (scripts write
+    headers so) is split within its quotes.
 
     Raises:
         ValueError: the quoting is broken, or a cell is absurdly long.
     """
-    return [cell.strip() for cell in csv_cells(text, separator)]
+    cells = csv_cells(text, separator)
+    if len(cells) == 1 and separator in cells[0]:
+        cells = csv_cells(cells[0], separator)
+    return [cell.strip() for cell in cells]
 
 
 def header_names(text: str, separator: str = ",") -> list[str]:

@@ -1,8 +1,8 @@
 """Console logs of TensorRT's ``trtexec``, 8 to 10: what was run, then a summary of latencies in ms.
 
-``RUNNING`` begins a run and ``PASSED`` or ``FAILED`` ends it. Of the latencies the host's ('Latency': with
-the transfers) is the run's; each of them is a counter with its range. What else the tool tells in between is
-passed over.
+``RUNNING``, the command at a shell's prompt, or a second throughput begins a run, ``PASSED`` or ``FAILED`` ends it. Of
+the latencies the host's ('Latency': with the transfers) is the run's; each of them is a counter with its range. What the
+tool's sections do not tell, its arguments do. What else the tool tells in between is passed over.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
+from perf_assets.intake.parsing.arguments import read_arguments
 from perf_assets.intake.parsing.cells import integer, number
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import parse_month_first
 
-VERSION = 1
+VERSION = 2
 SIGNS = (
     (
         "TensorRT.trtexec",
         "=== Performance summary ===",
+        "[I] GPU Compute Time: min = ",
     ),
 )
 
@@ -36,6 +39,8 @@ _PREFIX = re.compile(
     r"(?P<text>.*))?\Z",
     re.ASCII,
 )
+# At a prompt, with the folder of the program and variables before it.
+_SHELL = re.compile(r"[^\[&]{0,200}?(?P<command>\btrtexec(?:\.exe)? -.{1,4000})\Z")
 _TITLE = re.compile(r"=== (?P<title>.+?) ===\Z")
 _OPTION = re.compile(r"(?P<name>[A-Za-z][\w /()\-]{0,60}): (?P<value>.{1,500})\Z", re.ASCII)
 _THROUGHPUT = re.compile(r"Throughput: (\S+) qps\Z")
@@ -49,14 +54,14 @@ _SHAPE = re.compile(r"(?:.*[=:])?(?P<batch>\d{1,9})x\d", re.ASCII)
 
 SUMMARY = "Performance summary"
 
+_MODEL_ARGUMENTS = ("onnx", "loadEngine", "uff", "model", "deploy")
+_PRECISIONS = ("fp16", "bf16", "int8", "fp8", "int4")
+
 
 def sniff(head: Head) -> bool:
-    """Is there trtexec's banner, or its summary?"""
+    """Is there trtexec's banner, or the times of its summary?"""
     lines = head.lines
-    return any(map(_BANNER.match, lines)) or (
-        any(line.endswith(f"[I] === {SUMMARY} ===") for line in lines)
-        and any("[I] GPU Compute Time: min = " in line for line in lines)
-    )
+    return any(map(_BANNER.match, lines)) or any("[I] GPU Compute Time: min = " in line for line in lines)
 
 
 @dataclass
@@ -74,6 +79,16 @@ class _Run:
     totals_s: dict[str, float] = field(default_factory=dict)
     messages: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def is_announced(self) -> bool:
+        """Was nothing read of it but the command that starts it?"""
+        return not (self.version or self.fate or self.started)
+
+    @property
+    def is_measured(self) -> bool:
+        """Are there figures of it?"""
+        return self.throughput_per_s is not None or bool(self.latencies)
+
     def option(self, section: str, name: str) -> str | None:
         """An option of a section, None where it is not told."""
         return self.options.get(section, {}).get(name)
@@ -87,19 +102,25 @@ def parse(source: Source, out: Records) -> None:
         if not text:
             line.ignore()
         elif match := _BANNER.match(text):
-            if match["fate"] == "RUNNING" or not runs or runs[-1].fate:
+            if match["fate"] == "RUNNING" and runs and runs[-1].is_announced:
+                runs[-1].command, runs[-1].version = match["command"], match["version"]
+            elif match["fate"] == "RUNNING" or not runs or runs[-1].fate:
                 runs.append(_Run(match["command"], match["version"]))
             if match["fate"] != "RUNNING":
                 runs[-1].fate = match["fate"]
             line.use()
         elif match := _PREFIX.match(text):
-            if not runs or runs[-1].fate:
+            is_second = _THROUGHPUT.match(match["text"] or "") and runs and runs[-1].is_measured
+            if not runs or runs[-1].fate or is_second:
                 runs.append(_Run())
             runs[-1].started = runs[-1].started or match["time"]
             try:
                 _read(line, match["level"], (match["text"] or "").strip(), runs[-1])
             except ValueError as error:
                 line.reject("bad_number", str(error))
+        elif match := _SHELL.match(text):
+            runs.append(_Run(match["command"]))
+            line.use()
         elif runs and runs[-1].section == SUMMARY:
             # Some keep the summary without the prefix of its lines.
             try:
@@ -121,7 +142,7 @@ def _read(line: Line, level: str, text: str, run: _Run) -> None:
     elif title := _TITLE.match(text):
         run.section = title["title"]
         line.ignore()
-    elif run.section == SUMMARY and _read_summary(text, run):
+    elif _read_summary(text, run):
         line.use()
     elif (
         run.section is not None
@@ -158,13 +179,19 @@ def _read_summary(text: str, run: _Run) -> bool:
 def _emit(run: _Run, source: Source, out: Records) -> None:
     latency = run.latencies.get("Latency", {})
     statistic = "mean" if "mean" in latency else "median" if "median" in latency else None
-    measured = run.throughput_per_s is not None or bool(run.latencies)
     status = {"PASSED": "ok", "FAILED": "failed"}.get(
-        run.fate or "", "ok" if measured and latency else "incomplete"
+        run.fate or "", "ok" if run.is_measured and latency else "incomplete"
     )
-    if not (run.command or measured or run.options):
+    if not (run.command or run.is_measured or run.options):
         return
-    model = run.option("Model Options", "Model") or run.option("Model Options", "Model file")
+    arguments = read_arguments((run.command or "").split())
+    model = (
+        run.option("Model Options", "Model")
+        or run.option("Model Options", "Model file")
+        or next(
+            (str(arguments[name]) for name in _MODEL_ARGUMENTS if isinstance(arguments.get(name), str)), None
+        )
+    )
     model_name = PurePosixPath(model.replace("\\", "/")).name if model else None
     run_id = out.run(
         tool="trtexec",
@@ -174,8 +201,9 @@ def _emit(run: _Run, source: Source, out: Records) -> None:
         model=model_name.rpartition(".")[0] or model_name if model_name else None,
         status=status,
         device_raw=run.option("Device Information", "Selected Device"),
-        batch_size=_batch_size(run),
-        precision=(run.option("Build Options", "Precision") or "").split(" (")[0].lower() or None,
+        batch_size=_batch_size(run, arguments),
+        precision=(run.option("Build Options", "Precision") or "").split(" (")[0].lower()
+        or _precision(arguments),
         framework="tensorrt",
         framework_version=_version(run),
         started_at=parse_month_first(run.started, source.timezone).at if run.started else None,
@@ -217,16 +245,23 @@ def _count(
     )
 
 
-def _batch_size(run: _Run) -> int | None:
+def _precision(arguments: dict[str, Any]) -> str | None:
+    """Number formats that the arguments allow, in the tool's own way of telling them; None without arguments that say."""
+    allowed = [name for name in _PRECISIONS if arguments.get(name) is True]
+    return "+".join(["fp32", *allowed]) if allowed else None
+
+
+def _batch_size(run: _Run, arguments: dict[str, Any]) -> int | None:
     """Of implicit batches what the option says, else the first side of the first input's shape."""
-    try:
-        told = integer(run.option("Inference Options", "Batch") or "")
-    except ValueError:
-        told = None  # 'Explicit'
-    if told:
-        return told
+    for told in (run.option("Inference Options", "Batch"), arguments.get("batch")):
+        try:
+            if size := integer(str(told or "")):
+                return size
+        except ValueError:
+            continue  # 'Explicit'
     options = run.options.get("Inference Options", {})
     shape = next((value for name, value in options.items() if name.startswith("Input inference shape")), "")
+    shape = shape or str(arguments.get("shapes", arguments.get("optShapes", "")))
     match = _SHAPE.match(shape)
     return int(match["batch"]) if match and int(match["batch"]) else None
 

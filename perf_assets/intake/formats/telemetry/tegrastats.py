@@ -14,9 +14,9 @@ from perf_assets.intake.parsing.cells import number
 from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
-from perf_assets.intake.parsing.times import UNTOLD, parse_month_first
+from perf_assets.intake.parsing.times import UNTOLD, Moment, parse_month_first, parse_time
 
-VERSION = 2
+VERSION = 3
 SIGNS = (
     ("RAM ",),
     ("(lfb ",),
@@ -45,7 +45,8 @@ MODULE_POWER = (
 )
 
 _N = r"(\d+(?:\.\d+)?)"
-_TIME = r"(?:(?P<time>\d{2}-\d{2}-\d{4} \d{2}:\d{2}:\d{2}) )?"
+# The tool's own time, or what people put in front of its lines: ts, date, a logger's stamp.
+_TIME = r"(?:\[?(?P<time>\w[\w:/.,+\- ]{0,40}?)\]?[ \t:,;|\-]{1,3})?"
 _LINE = re.compile(_TIME + r"RAM (?P<rest>\d+/\d+MB .*)\Z", re.ASCII)
 _START = re.compile(_TIME + r"RAM \d+/\d+MB \(lfb [^)]*\).* (?:CPU|cpu) \[", re.ASCII)
 _RAM = re.compile(r"(\d+)/(\d+)MB(?: \(lfb (\d+)x(\d+)([kM])B\))?", re.ASCII)
@@ -55,7 +56,7 @@ _CPU = re.compile(r"(?:CPU|cpu) \[([^\]]{0,2000})\](?:@(\d+))?", re.ASCII)
 _CORE = re.compile(r"(\d+)%(?:@(\d+))?\Z", re.ASCII)
 # Load and clock, the clock alone behind an @, or a bare clock.
 _ENGINE = re.compile(
-    r"(?<!\S)([A-Z][A-Z0-9_]*) (?:(\d+)%(?:@(\d+|\[[\d,]+\]))?|@?(\d+|\[[\d,]+\]))(?!\S)", re.ASCII
+    rf"(?<!\S)([A-Z][A-Z0-9_]*) (?:{_N}%(?:@(\d+|\[[\d,]+\]))?|@?(\d+|\[[\d,]+\]))(?!\S)", re.ASCII
 )
 _TEMPERATURE = re.compile(r"(?<!\S)(\w+)@(-?\d+(?:\.\d+)?)C(?!\S)", re.ASCII)
 _RAIL = re.compile(rf"(?<!\S)([A-Z][A-Z0-9_]*) {_N}(?:mW)?/{_N}(?:mW)?(?!\S)", re.ASCII)
@@ -79,12 +80,14 @@ def parse(source: Source, out: Records) -> None:
         if match is None:
             continue
         try:
-            moment = parse_month_first(match["time"], source.timezone) if match["time"] else None
+            moment = _moment(match["time"], source.timezone) if match["time"] else None
             values = _values(match["rest"])
         except ValueError as error:
             line.reject("bad_row", str(error))
             continue
         line.use()
+        if match["time"] and moment is None:
+            values["labels"] = sorted([*values["labels"], ("in_front", match["time"])])
         polled_at = moment.at if moment else None
         out.add(
             "cleaned_telemetry",
@@ -95,6 +98,22 @@ def parse(source: Source, out: Records) -> None:
             time_source=moment.source if moment else UNTOLD,
             **values,
         )
+
+
+def _moment(text: str, timezone: str) -> Moment | None:
+    """The time in front of a line; None where another word stands there.
+
+    Raises:
+        ValueError: it has the look of a time and is none.
+    """
+    for read in (parse_month_first, parse_time):
+        try:
+            return read(text, timezone)
+        except ValueError:
+            continue
+    if text[0].isdigit():
+        raise ValueError(f"{text!r} is no time")
+    return None
 
 
 def _values(text: str) -> dict[str, Any]:

@@ -216,3 +216,9 @@ def test_foreign_csv_is_left_alone(tmp_path):
         '{"data":[]}',
     ):
         assert read_text(tmp_path, text).format is None
+
+
+def test_a_header_that_a_script_quoted_as_a_whole(tmp_path):
+    reading = read_text(tmp_path, f'"{HEADER}"\n1,69.2,225,2148,64,206,11781,19,0\n', "resnet.csv")
+    (level,) = reading.rows("cleaned_load_levels")
+    assert (level["level"], level["throughput_per_s"], level["compute_infer_us"]) == (1, 69.2, 11781)

@@ -22,6 +22,27 @@ def banner(fate: str, version: str = "v8601") -> str:
 
 
 class TestTrtexec:
+    def test_what_someone_kept_of_it(self, tmp_path):
+        """No banner and no titles: the commands at the prompt, and the lines of the figures."""
+        kept = "".join(line + "\n" for line in SUMMARY.splitlines() if "===" not in line)
+        text = (
+            f"$ /opt/bin/trtexec --loadEngine=a/net.plan --shapes=x:16x3x32x32 --int8 --fp16\n{kept}"
+            f"$ trtexec --onnx=other.onnx --batch=4\n{kept}{kept}"
+        )
+        runs = read_text(tmp_path, text).rows("cleaned_runs")
+        assert [(run["model"], run["batch_size"], run["precision"]) for run in runs] == [
+            ("net", 16, "fp32+fp16+int8"),
+            ("other", 4, None),
+            (None, None, None),
+        ]
+        assert {run["throughput_per_s"] for run in runs} == {500.5}
+        assert {run["status"] for run in runs} == {"ok"}
+
+    def test_a_shell_that_repeats_the_command(self, tmp_path):
+        text = "+ trtexec --onnx=a/net.onnx --fp16\n" + banner("RUNNING") + SUMMARY + banner("PASSED")
+        run = read_text(tmp_path, text).run
+        assert (run["model"], run["precision"], run["framework_version"]) == ("net", "fp32+fp16", "8.6.1")
+
     def test_a_run(self, tmp_path):
         options = (
             f"{PREFIX}=== Model Options ===\n{PREFIX}Model: a/net.onnx\n{PREFIX}=== Inference Options ===\n"

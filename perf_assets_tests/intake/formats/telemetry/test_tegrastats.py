@@ -52,3 +52,23 @@ def test_broken_lines_are_rejected(tmp_path, line):
 
 def test_other_logs_are_left_alone(tmp_path):
     assert read_text(tmp_path, "RAM 5/6MB used\n").format is None
+
+
+@pytest.mark.parametrize(
+    ("in_front", "at"),
+    [
+        ("2026-06-13 14:17:07 ", datetime(2026, 6, 13, 14, 17, 7)),
+        ("[2026-06-13T14:17:08.250] ", datetime(2026, 6, 13, 14, 17, 8, 250000)),
+        ("1781360229.5: ", datetime(2026, 6, 13, 14, 17, 9, 500000)),
+        ("Sat Jun 13 14:17:10 UTC 2026, ", datetime(2026, 6, 13, 14, 17, 10)),
+    ],
+)
+def test_a_time_that_somebody_put_in_front(tmp_path, in_front, at):
+    (row,) = read_text(tmp_path, in_front + TX2 + "\n").rows("cleaned_telemetry")
+    assert (row["polled_at"], row["utilization_pct"]) == (at, 99)
+
+
+def test_another_word_in_front_is_kept(tmp_path):
+    (row,) = read_text(tmp_path, f"board7 {TX2}\n").rows("cleaned_telemetry")
+    assert (row["polled_at"], row["power_w"]) == (None, 2.744)
+    assert dict(row["labels"])["in_front"] == "board7"
