@@ -4,17 +4,8 @@
 -- normalised names. Who may belong with whom is asked of all runs and sessions; polls are read only for runs for which
 -- the answer differs from the last time's, and for those that share a session with one of these.
 
-CREATE OR REPLACE TEMP TABLE watched AS
-SELECT s.file_id, l.batch, s.device_id, s.session, d.device, s.host, s.own_run_id, s.start_s, s.end_s,
-       regexp_replace(f.path, '/?[^/]*$', '') AS folder
-FROM publication.sessions AS s
-JOIN publication.loaded AS l USING (file_id)
-JOIN (SELECT file_id, min(path) AS path FROM source_files WHERE status = 'ingested' GROUP BY file_id) AS f
-  USING (file_id)
-LEFT JOIN telemetry_devices AS d USING (device_name);
-
 CREATE OR REPLACE TEMP TABLE timed_runs AS
-SELECT r.run_id, epoch(r.started_at) AS start_s, r.duration_s, r.host, r.device,
+SELECT r.run_id, epoch(r.started_at) AS start_s, r.duration_s, lower(r.host) AS host, r.device,
        greatest(coalesce(r.device_count, r.world_size, 1), 1) AS devices,
        regexp_replace(f.path, '/?[^/]*$', '') AS folder
 FROM cleaned_runs AS r
@@ -22,21 +13,44 @@ JOIN (SELECT file_id, min(path) AS path FROM source_files WHERE status = 'ingest
   USING (file_id)
 WHERE r.duration_s > 0 AND r.parent_run_id IS NULL AND r.status NOT IN ('missing');
 
--- Who may belong with whom. A run without a start time comes with the sessions of its own folder only.
+-- Without runs no session is looked at.
+CREATE OR REPLACE TEMP TABLE watched AS
+SELECT s.file_id, l.batch, s.device_id, s.session, d.device, lower(s.host) AS host, s.own_run_id, s.start_s, s.end_s,
+       regexp_replace(f.path, '/?[^/]*$', '') AS folder
+FROM (SELECT * FROM publication.sessions WHERE EXISTS (FROM timed_runs)) AS s
+JOIN publication.loaded AS l USING (file_id)
+JOIN (SELECT file_id, min(path) AS path FROM source_files WHERE status = 'ingested' GROUP BY file_id) AS f
+  USING (file_id)
+LEFT JOIN telemetry_devices AS d USING (device_name);
+
+-- Who may belong with whom, each reason a join of its own. A run without a start time comes with the sessions of its own
+-- folder only.
 CREATE OR REPLACE TEMP TABLE candidates AS
-SELECT r.run_id, r.start_s, r.duration_s, r.devices, w.file_id, w.batch, w.device_id, w.session,
-       CASE WHEN w.own_run_id = r.run_id THEN 'recording'
-            WHEN r.start_s IS NULL THEN 'inferred'
-            WHEN lower(r.host) = lower(w.host) THEN 'host'
+WITH pairs AS (
+    SELECT r.*, w.* EXCLUDE (device, host, start_s, folder), w.device AS polled_device, w.host AS polling_host,
+           w.start_s AS polled_from_s
+    FROM timed_runs AS r JOIN watched AS w ON r.run_id = w.own_run_id
+    UNION
+    SELECT r.*, w.* EXCLUDE (device, host, start_s, folder), w.device, w.host, w.start_s
+    FROM timed_runs AS r JOIN watched AS w ON r.host = w.host AND r.start_s < w.end_s
+    UNION
+    SELECT r.*, w.* EXCLUDE (device, host, start_s, folder), w.device, w.host, w.start_s
+    FROM timed_runs AS r JOIN watched AS w ON r.device = w.device AND r.start_s < w.end_s
+    UNION
+    SELECT r.*, w.* EXCLUDE (device, host, start_s, folder), w.device, w.host, w.start_s
+    FROM timed_runs AS r JOIN watched AS w ON r.folder = w.folder
+    WHERE r.start_s IS NULL AND r.duration_s <= w.end_s - w.start_s + 60
+)
+SELECT run_id, start_s, duration_s, devices, file_id, batch, device_id, session,
+       CASE WHEN own_run_id = run_id THEN 'recording'
+            WHEN start_s IS NULL THEN 'inferred'
+            WHEN host = polling_host THEN 'host'
             ELSE 'device'
        END AS matched_by
-FROM timed_runs AS r
-JOIN watched AS w
-  ON (r.start_s IS NOT NULL AND r.start_s < w.end_s AND r.start_s + r.duration_s > w.start_s
-      AND (lower(r.host) = lower(w.host) OR r.device = w.device OR r.run_id = w.own_run_id))
-  OR (r.start_s IS NULL AND r.folder = w.folder AND r.duration_s <= w.end_s - w.start_s + 60)
-WHERE CASE WHEN w.own_run_id IS NOT NULL THEN w.own_run_id = r.run_id
-           ELSE coalesce(lower(r.host) = lower(w.host), true) AND coalesce(r.device = w.device, true)
+FROM pairs
+WHERE coalesce(start_s < end_s AND start_s + duration_s > polled_from_s, true)
+  AND CASE WHEN own_run_id IS NOT NULL THEN own_run_id = run_id
+           ELSE coalesce(host = polling_host, true) AND coalesce(device = polled_device, true)
       END;
 
 -- A recording's own polls are its polls.

@@ -184,7 +184,7 @@ def _emit(run: _Run, source: Source, out: Records) -> None:
     )
     if not (run.command or run.is_measured or run.options):
         return
-    arguments = read_arguments((run.command or "").split())
+    arguments = read_arguments(run.command.split() if run.command else [])
     model = (
         run.option("Model Options", "Model")
         or run.option("Model Options", "Model file")
