@@ -41,6 +41,7 @@ FORMATS = {
     "rocm_smi_csv": "telemetry",
     "dcgmi_dmon": "telemetry",
     "prometheus_dcgm": "telemetry",
+    "dcgm_exporter": "telemetry",
     "perf_assets_profile": "profiles",
     "codecarbon_emissions": "profiles",
     "timm_benchmark": "profiles",

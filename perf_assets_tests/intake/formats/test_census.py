@@ -51,6 +51,7 @@ EXPECTED_EXAMPLES = (
     ("emissions.csv", "codecarbon_emissions"),
     ("telemetry/cluster/dcgm.log", "dcgmi_dmon"),
     ("telemetry/cluster/dcgm_range.json", "prometheus_dcgm"),
+    ("telemetry/cluster/exporter.prom", "dcgm_exporter"),
     ("apps.csv", "nvidia_smi_apps"),
     ("gpu_monitor.log", "nvidia_smi_table"),
     ("gpustat.json", "gpustat"),

@@ -14,6 +14,7 @@ from typing import Any
 
 from perf_assets.intake.parsing.cells import number
 from perf_assets.intake.parsing.documents import count_document, read_json
+from perf_assets.intake.parsing.polls.dcgm import PREFIX, add_sample, device_id, new_poll
 from perf_assets.intake.parsing.polls.sessions import Sessions
 from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source, UnreadableSourceError
@@ -25,19 +26,6 @@ SIGNS = (
     ('"DCGM_FI_',),
 )
 
-_COLUMNS = {
-    "DCGM_FI_DEV_GPU_UTIL": "utilization_pct",
-    "DCGM_FI_DEV_MEM_COPY_UTIL": "memory_utilization_pct",
-    "DCGM_FI_DEV_POWER_USAGE": "power_w",
-    "DCGM_FI_DEV_POWER_MGMT_LIMIT": "power_limit_w",
-    "DCGM_FI_DEV_FB_USED": "memory_used_mib",
-    "DCGM_FI_DEV_FB_TOTAL": "memory_total_mib",
-    "DCGM_FI_DEV_GPU_TEMP": "temperature_c",
-    "DCGM_FI_DEV_SM_CLOCK": "sm_clock_mhz",
-    "DCGM_FI_DEV_MEM_CLOCK": "memory_clock_mhz",
-}
-# Labels that have a column, or say nothing of the device or its work.
-_KNOWN_LABELS = frozenset(("__name__", "UUID", "modelName", "Hostname", "job", "instance"))
 _START = re.compile(r'\s*\{\s*"(?:status|data|resultType|result)"\s*:')
 
 CURE = "ask Prometheus for it again, with /api/v1/query_range, and drop the whole answer"
@@ -72,15 +60,15 @@ def parse(source: Source, out: Records) -> None:
     if not polls:
         raise UnreadableSourceError(f"no sample of a GPU in it; {CURE}")
     sessions = Sessions()
-    for (device_id, at), values in sorted(polls.items(), key=lambda item: item[0]):
+    for (device, at), values in sorted(polls.items(), key=lambda item: item[0]):
         metrics = values.pop("metrics")
         out.add(
             "cleaned_telemetry",
             line_number=1,
-            device_id=device_id,
+            device_id=device,
             polled_at=at,
             time_source=TOLD,
-            session=sessions.of(device_id, at),
+            session=sessions.of(device, at),
             metrics=sorted(metrics.items()),
             **values,
         )
@@ -90,32 +78,12 @@ def parse(source: Source, out: Records) -> None:
 def _read_series(series: dict[str, Any], polls: dict[tuple[str, datetime], dict[str, Any]]) -> None:
     labels = {str(name): str(value) for name, value in series["metric"].items()}
     metric = labels.get("__name__", "")
-    if not metric.startswith("DCGM_FI_"):
+    if not metric.startswith(PREFIX):
         raise ValueError(f"{metric[:60]!r} is no metric of DCGM")
-    device_id = _device_id(labels)
-    facts = {
-        "device_name": labels.get("modelName"),
-        "host": labels.get("Hostname") or labels.get("instance"),
-        "labels": sorted((name, value) for name, value in labels.items() if name not in _KNOWN_LABELS),
-    }
+    device = device_id(labels)
     for at_s, cell in series["values"] if "values" in series else [series["value"]]:
         value = number(str(cell))
         at = datetime.fromtimestamp(float(at_s), UTC).replace(tzinfo=None)
-        row = polls.setdefault((device_id, at), facts | {"metrics": {}})
-        if value is None:
-            continue
-        if metric in _COLUMNS:
-            row.setdefault(_COLUMNS[metric], value)
-        else:
-            row["metrics"].setdefault(metric, value)
-
-
-def _device_id(labels: dict[str, str]) -> str:
-    """The GPU's uuid, or its host and index; of a part of it (MIG) also the number of its instance."""
-    gpu = labels.get("UUID") or "/".join(
-        part for part in (labels.get("Hostname") or labels.get("instance"), labels.get("gpu")) if part
-    )
-    if not gpu:
-        raise ValueError("no GPU in its labels")
-    instance = labels.get("GPU_I_ID")
-    return f"{gpu}/{instance}" if instance else gpu
+        poll = polls.setdefault((device, at), new_poll(labels))
+        if value is not None:
+            add_sample(poll, metric, value)

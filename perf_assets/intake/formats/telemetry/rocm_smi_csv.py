@@ -16,7 +16,7 @@ from perf_assets.intake.parsing.records import Records
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, parse_time
 
-VERSION = 1
+VERSION = 2
 SIGNS = (
     ("device",),
     (
@@ -35,6 +35,7 @@ BYTES_PER_MIB = 2**20
 # temperature, as nvidia-smi's is.
 _COLUMNS = {
     "gpu use (%)": ("utilization_pct", 1.0),
+    "gpu memory use (%)": ("memory_utilization_pct", 1.0),
     "temperature (sensor edge) (c)": ("temperature_c", 1.0),
     "average graphics package power (w)": ("power_w", 1.0),
     "current socket graphics package power (w)": ("power_w", 1.0),
@@ -46,7 +47,7 @@ _COLUMNS = {
 }
 _NAMES = ("card series", "card series:")
 _OWN = re.compile(
-    r"temperature \(sensor \w+\) \(c\)|.*graphics package power \(w\)|gpu use \(%\)|vram total"
+    r"temperature \(sensor \w+\) \(c\)|.*graphics package power \(w\)|gpu (?:memory )?use \(%\)|vram total"
     r" .*\(b\)|[smf]clk clock speed:",
     re.ASCII,
 )
@@ -66,7 +67,8 @@ def _is_header(cells: list[str]) -> bool:
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
     sessions = Sessions()
-    for line, row in named_rows(source, out, _is_header):
+    # A title that is not known does not hide a header: the rows below are not those of the one before.
+    for line, row in named_rows(source, out, lambda cells: "device" in [cell.lower() for cell in cells[:2]]):
         cells = {name.lower(): cell for name, cell in row.items()}
         device_id = cells.get("device", "")
         if device_id == "system":

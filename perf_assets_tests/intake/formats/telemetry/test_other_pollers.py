@@ -1,4 +1,4 @@
-"""gpustat's text, rocm-smi, dcgmi dmon, and Prometheus' answers."""
+"""gpustat's text, rocm-smi, dcgmi dmon, Prometheus' answers and dcgm-exporter's text."""
 
 import json
 from datetime import datetime
@@ -55,6 +55,21 @@ class TestGpustatText:
 
 
 class TestRocmSmi:
+    def test_a_table_a_metric(self, tmp_path):
+        tables = {
+            "GPU use (%)": 42,
+            "GPU memory use (%)": 68,
+            "Fan speed (level)": 3,
+            "Average Graphics Package Power (W)": 210,
+        }
+        text = "\n".join(f"device,{title}\ncard0,{value}\n" for title, value in tables.items())
+        rows, records = rows_of(tmp_path, text, "rocm_smi_csv")
+        assert records.rejected == 0
+        assert [row["utilization_pct"] for row in rows] == [42, None, None, None]
+        assert [row["memory_utilization_pct"] for row in rows] == [None, 68, None, None]
+        assert [row["power_w"] for row in rows] == [None, None, None, 210]
+        assert dict(rows[2]["metrics"]) == {"Fan speed (level)": 3}
+
     HEADER = (
         "device,Temperature (Sensor edge) (C),Average Graphics Package Power (W),GPU use (%),VRAM "
         "Total Used Memory (B)\n"
@@ -156,3 +171,50 @@ class TestPrometheus:
     def test_other_exporters_are_left_alone(self, tmp_path):
         text = self.answer({"metric": {"__name__": "node_load1"}, "values": [[1, "2"]]})
         assert read_text(tmp_path, text).format is None
+
+
+class TestDcgmExporter:
+    def scrape(self, power_w: float, util: int, at: str = "", gpu: int = 0, labels: str = "") -> str:
+        of = f'gpu="{gpu}",UUID="GPU-{gpu}",modelName="NVIDIA L4",Hostname="n1"{labels}'
+        return (
+            "# HELP DCGM_FI_DEV_POWER_USAGE Power draw (in W).\n# TYPE DCGM_FI_DEV_POWER_USAGE gauge\n"
+            f"DCGM_FI_DEV_POWER_USAGE{{{of}}} {power_w}{at}\nDCGM_FI_DEV_GPU_UTIL{{{of}}} {util}{at}\n"
+            f"DCGM_FI_PROF_SM_ACTIVE{{{of}}} NaN{at}\ngo_goroutines 12\n"
+        )
+
+    def polls(self, tmp_path, text):
+        rows, records = rows_of(tmp_path, text, "dcgm_exporter")
+        assert records.rejected == 0
+        return [(row["device_id"], row["polled_at"], row["power_w"], row["utilization_pct"]) for row in rows]
+
+    def test_a_metric_that_comes_again_is_the_next_poll(self, tmp_path):
+        text = "".join(self.scrape(70 + i, 90 + i) + self.scrape(20, 0, gpu=1) for i in range(2))
+        assert sorted(self.polls(tmp_path, text)) == [
+            ("GPU-0", None, 70, 90),
+            ("GPU-0", None, 71, 91),
+            ("GPU-1", None, 20, 0),
+            ("GPU-1", None, 20, 0),
+        ]
+
+    def test_times_of_the_exporter_and_of_a_script(self, tmp_path):
+        own = self.scrape(70, 90, " 1718100000000") + self.scrape(80, 95, " 1718100015500")
+        first, second = datetime(2024, 6, 11, 10), datetime(2024, 6, 11, 10, 0, 15, 500000)
+        assert self.polls(tmp_path, own) == [("GPU-0", first, 70, 90), ("GPU-0", second, 80, 95)]
+        dated = f"Tue Jun 11 10:00:00 UTC 2024\n{self.scrape(70, 90)}--- 2024-06-11T10:00:15.5Z\n{self.scrape(80, 95)}"
+        assert self.polls(tmp_path, dated) == [("GPU-0", first, 70, 90), ("GPU-0", second, 80, 95)]
+
+    def test_pods_that_share_a_gpu_are_one_poll(self, tmp_path):
+        text = "".join(self.scrape(70, 90, " 1718100000000", labels=f',pod="{pod}"') for pod in "ab")
+        assert len(self.polls(tmp_path, text)) == 1
+
+    def test_text_with_commas_quotes_and_braces_in_labels(self, tmp_path):
+        text = 'DCGM_FI_DEV_GPU_TEMP{gpu="3",Hostname="a\\"b,c=d"} 61\n'
+        (row,), _ = rows_of(tmp_path, text, "dcgm_exporter")
+        assert (row["device_id"], row["host"], row["temperature_c"]) == ('a"b,c=d/3', 'a"b,c=d', 61)
+
+    @pytest.mark.parametrize(
+        "line", ['DCGM_FI_DEV_GPU_TEMP{gpu="0",...} 61', 'DCGM_FI_DEV_GPU_TEMP{gpu="0"} hot']
+    )
+    def test_what_is_no_sample_is_rejected(self, tmp_path, line):
+        rows, records = rows_of(tmp_path, self.scrape(70, 90) + line + "\n", "dcgm_exporter")
+        assert (len(rows), records.rejected) == (1, 1)
