@@ -1,19 +1,21 @@
 """Tables of PyTorch's profiler (``prof.key_averages().table()``): a row an operator; times and memory as
 printed.
 
-A table is a run; each number of an operator is a counter of it, with the operator as scope and its calls.
+A table is a run; each number of an operator is a counter of it, with the operator as scope and its calls. Columns are two
+spaces apart; titles wider than their column ('CUDA time avg') push what follows out from under the dashes.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from perf_assets.intake.parsing.cells import integer, number
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 SIGNS = (("Self CPU %",), ("# of Calls",))
 
 LONGEST_LINE = 4000
@@ -22,6 +24,9 @@ RULES_OF_A_TABLE = 3
 
 CALLS = "# of Calls"
 
+_COMMENT = re.compile(r"\A\s{0,8}#\s")
+"""Some keep tables as comments of a script."""
+_GAP = re.compile(r" {2,}|\t")
 _RULE = re.compile(r"\s*-{4,}(?:\s+-{4,})+\s*\Z")
 _CELL = re.compile(r"(?P<value>[+-]?[\d.]+)(?:\s?(?P<unit>%|us|ms|s|[KMGT]?[bB]))?\Z", re.ASCII)
 _TOTAL = re.compile(r"(?P<name>Self \w+ time total): (?P<cell>\S+)\Z")
@@ -29,9 +34,10 @@ _TOTAL = re.compile(r"(?P<name>Self \w+ time total): (?P<cell>\S+)\Z")
 
 def sniff(head: Head) -> bool:
     """Is there a header of operators' own times and calls, under a rule of dashes?"""
+    lines = [_COMMENT.sub("", line, count=1) for line in head.lines]
     return any(
         _RULE.match(rule) and "Self CPU %" in header and CALLS in header
-        for rule, header in zip(head.lines, head.lines[1:], strict=False)
+        for rule, header in pairwise(lines)
     )
 
 
@@ -45,15 +51,19 @@ class _Table:
     counters: list[tuple[str, str, float, str | None, int | None]] = field(default_factory=list)
 
     def cells(self, text: str) -> list[str]:
-        """The cells of a line, cut where the rule is."""
-        return [text[begin:end].strip() for begin, end in self.spans]
+        """The cells of a line, by the gaps between them; where one is empty, cut where the rule is."""
+        cells = _GAP.split(text.strip())
+        if len(cells) < len(self.spans):
+            return [text[begin:end].strip() for begin, end in self.spans]
+        surplus = len(cells) - len(self.spans) + 1
+        return ["  ".join(cells[:surplus]), *cells[surplus:]]  # gaps in the operator's own name
 
 
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
     tables: list[_Table] = []
     for line in out.lines(source, longest=LONGEST_LINE):
-        text = line.text.rstrip()
+        text = _COMMENT.sub("", line.text, count=1).rstrip()
         if not text.strip():
             line.ignore()
         elif _RULE.match(text):

@@ -40,3 +40,41 @@ def test_broken_rows_are_rejected(tmp_path, line):
 
 def test_other_tables_with_dashes_are_left_alone(tmp_path):
     assert read_text(tmp_path, RULE + row("Name", "a", "b", "c") + RULE).format is None
+
+
+# As torch lays it out: a title of 13 characters in a column of 12 pushes the rest one to the right.
+WIDE = (
+    "Name",
+    "Self CPU %",
+    "Self CPU",
+    "CPU time avg",
+    "Self CUDA",
+    "CUDA time avg",
+    "Self CUDA Mem",
+    "# of Calls",
+)
+WIDE_RULE = "  ".join("-" * width for width in (20, *[12] * 7)) + "  \n"
+WIDE_TABLE = (
+    WIDE_RULE
+    + "  ".join(name.rjust(width) for name, width in zip(WIDE, (20, *[12] * 7), strict=True))
+    + "  \n"
+    + WIDE_RULE
+    + "         aten::addmm         4.52%  -25112927.636us       1.814ms      26.432us      20.272us      33.50 KB             2  \n"
+    + "[pl]  my  own label         0.00%       0.000us       0.000us       47.453s        2.791s           0 B            17  \n"
+    + WIDE_RULE
+    + "Self CUDA time total: 29.184us\n"
+)
+
+
+@pytest.mark.parametrize("prefix", ["", "# "])
+def test_titles_wider_than_their_column(tmp_path, prefix):
+    text = "".join(f"{prefix}{line}\n" for line in WIDE_TABLE.splitlines())
+    reading = read_text(tmp_path, text)
+    assert reading.records.rejected == 0
+    counters = {(each["scope"], each["counter"]): each for each in reading.rows("cleaned_counters")}
+    assert counters["aten::addmm", "CUDA time avg"]["value"] == 20.272
+    assert counters["aten::addmm", "Self CPU"]["value"] == -25112927.636
+    memory = counters["aten::addmm", "Self CUDA Mem"]
+    assert (memory["value"], memory["unit"], memory["invocations"]) == (33.5, "KB", 2)
+    own = counters["[pl]  my  own label", "CUDA time avg"]
+    assert (own["value"], own["unit"], own["invocations"]) == (2.791, "s", 17)
