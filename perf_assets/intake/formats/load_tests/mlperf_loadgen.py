@@ -21,7 +21,7 @@ from perf_assets.intake.parsing.load_levels import (
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 SIGNS = (
     ("MLPerf Results Summary",),
     ("SUT name",),
@@ -110,6 +110,7 @@ def _emit(summary: _Summary, source: Source, out: Records) -> None:
     if not summary.facts and not summary.statistics:
         return
     scenario, result = summary.facts.get("Scenario"), summary.facts.get("Result is")
+    scenario = scenario and scenario.replace(" ", "")  # until 2020 'Single Stream'
     path_facts = _path_facts(source.path, scenario)
     level, test = _level(summary), LoadTest()
     mode, load = _load(scenario, summary.parameters)

@@ -1,7 +1,7 @@
 """What ``vllm bench serve`` prints: a framed block of ``name: value`` under ``Serving Benchmark Result``.
 
-Model and load stand before the block, in the arguments and in lines of their own. SGLang prints the same
-block.
+Model and load stand before the block, in the arguments, in lines of their own, or in the command where that was kept.
+SGLang prints the same block.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from perf_assets.intake.parsing.arguments import read_arguments
 from perf_assets.intake.parsing.cells import grouped_number
 from perf_assets.intake.parsing.load_levels import SUMMARY_RULES
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.serving_benchmark import emit_result
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 1
+VERSION = 2
 SIGNS = (
     ("Serving Benchmark Result",),
     ("Request throughput (req/s):",),
@@ -54,9 +55,21 @@ _BEFORE = re.compile(
     r"(?: .*)?\Z"
 )
 _ARGUMENTS = re.compile(r"Namespace\(.+\)\Z")
+_COMMAND = re.compile(
+    r".{0,400}?\b(?:vllm bench serve|benchmark_serving|bench_serving)(?:\.py)?(?P<arguments>\s.*)?\Z"
+)
+_TOLD = (
+    "model",
+    "backend",
+    "endpoint_type",
+    "num_prompts",
+    "request_rate",
+    "max_concurrency",
+    "burstiness",
+    "dataset_name",
+)
 _ARGUMENT = re.compile(
-    r"\b(?P<name>model|backend|endpoint_type|num_prompts|request_rate|max_concurrency|burstiness"
-    r"|dataset_name)="
+    rf"\b(?P<name>{'|'.join(_TOLD)})="
     r"(?:'(?P<text>[^']{0,300})'|(?P<number>[\w.]+))"
 )
 
@@ -72,6 +85,7 @@ def sniff(head: Head) -> bool:
 def parse(source: Source, out: Records) -> None:
     """Read the source, fill the records."""
     before: dict[str, Any] = {}
+    command: list[str] = []
     result: dict[str, Any] | None = None
     for line in out.lines(source, longest=LONGEST_LINE):
         text = line.text.strip()
@@ -87,6 +101,12 @@ def parse(source: Source, out: Records) -> None:
             line.ignore()
         elif result is not None:
             _read(line, text, result)
+        elif command or _COMMAND.match(text):
+            command.append(text.rstrip("\\"))
+            line.use()
+            if not text.endswith("\\"):
+                before |= _arguments_of(" ".join(command))
+                command = []
         elif _ARGUMENTS.match(text):
             before |= {match["name"]: _argument(match) for match in _ARGUMENT.finditer(text)}
             line.use()
@@ -95,6 +115,16 @@ def parse(source: Source, out: Records) -> None:
             before[name] = _value(match["value"].rstrip("."))
             line.use()
     _emit(before, result, source, out)
+
+
+def _arguments_of(command: str) -> dict[str, Any]:
+    """What a command says of model and load."""
+    match = _COMMAND.match(command)
+    arguments = read_arguments(["", *match["arguments"].split()]) if match and match["arguments"] else {}
+    told = {name: arguments[name] for name in _TOLD if isinstance(arguments.get(name), str | int | float)}
+    return told | {
+        name: _value(str(told[name])) for name in ("request_rate", "max_concurrency") if name in told
+    }
 
 
 def _argument(match: re.Match[str]) -> Any:

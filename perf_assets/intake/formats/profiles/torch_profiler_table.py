@@ -36,8 +36,7 @@ def sniff(head: Head) -> bool:
     """Is there a header of operators' own times and calls, under a rule of dashes?"""
     lines = [_COMMENT.sub("", line, count=1) for line in head.lines]
     return any(
-        _RULE.match(rule) and "Self CPU %" in header and CALLS in header
-        for rule, header in pairwise(lines)
+        _RULE.match(rule) and "Self CPU %" in header and CALLS in header for rule, header in pairwise(lines)
     )
 
 

@@ -110,6 +110,26 @@ class TestVllmText:
         level = level_of(reading)
         assert (level["mode"], level["level"], level["avg_us"]) == ("concurrency", 16, 20_000)
 
+    @pytest.mark.parametrize(
+        ("command", "tool"),
+        [
+            (
+                "$ vllm bench serve --backend vllm --model org/net --max-concurrency 8 --request-rate inf",
+                "vllm",
+            ),
+            ("docker exec x python benchmark_serving.py --model=org/net \\\n  --max-concurrency=8", "vllm"),
+            (
+                "python3 -m sglang.bench_serving --backend sglang \\\n --model org/net \\\n --max-concurrency 8",
+                "sglang",
+            ),
+        ],
+    )
+    def test_a_block_behind_its_command(self, tmp_path, command, tool):
+        reading = read_text(tmp_path, f"{command}\n\n{BLOCK}")
+        assert (reading.run["model"], reading.run["tool"]) == ("org/net", tool)
+        level = level_of(reading)
+        assert (level["mode"], level["level"]) == ("concurrency", 8)
+
     def test_blocks_are_runs_each_with_its_own_load(self, tmp_path):
         text = f"Traffic request rate: 2.0\n{BLOCK}Traffic request rate: 4.0\n{BLOCK}{BLOCK}"
         reading = read_text(tmp_path, text)
@@ -233,8 +253,9 @@ target_qps : 120
         assert dict(level["percentiles_us"])["p99.9"] == pytest.approx(9000)
         assert reading.records.rejected == 0
 
-    def test_a_single_stream(self, tmp_path):
-        level = level_of(self.read(tmp_path, "SingleStream", "90th percentile latency (ns) : 4100000"))
+    @pytest.mark.parametrize("scenario", ["SingleStream", "Single Stream"])
+    def test_a_single_stream(self, tmp_path, scenario):
+        level = level_of(self.read(tmp_path, scenario, "90th percentile latency (ns) : 4100000"))
         assert (level["mode"], level["level"], level["throughput_per_s"]) == ("concurrency", 1, 99.5)
         assert dict(level["percentiles_us"])["p90"] == pytest.approx(4100)
 
