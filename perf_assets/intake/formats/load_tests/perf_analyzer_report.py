@@ -1,7 +1,8 @@
 """perf_analyzer's text report: what it prints on stdout while it sweeps the load.
 
 A block a level (client, server, composing models, GPUs), then a summary with one line a level. Reports reach
-us with bullets of Markdown pages, wrapped lines, summaries before their blocks, and several runs in one file.
+us with bullets of Markdown pages, wrapped lines, summaries before their blocks, and several runs in one file. A command
+that was kept names the model and the batch size of what follows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from perf_assets.intake.parsing.perf_analyzer_text import Block, BlockReader, me
 from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 
-VERSION = 3
+VERSION = 4
 SIGNS = (
     (
         "Request concurrency:",
@@ -54,6 +55,9 @@ _SUMMARY = re.compile(
     r"latency (?P<latency>[\d.]+) usec\Z",
     re.ASCII,
 )
+_COMMAND = re.compile(r".{0,200}?\b(?P<command>perf_(?:analyzer|client) .{0,4000}?-.+)\Z", re.ASCII)
+_MODEL = re.compile(r"\s(?:-m|--model-name)[ =]\s*([\w./-]{1,200})", re.ASCII)
+_BATCH = re.compile(r"\s(?:-b|--batch-size)[ =]\s*(\d{1,9})(?!\S)", re.ASCII)
 _SUMMARY_HEAD = re.compile(r"Inferences/Second vs\. Client (?P<what>.+?) Batch Latency\Z")
 _UNSTABLE = re.compile(
     r"Failed to obtain stable measurement within \d+ measurement windows for (?P<mode>concurrency"
@@ -99,10 +103,10 @@ def parse(source: Source, out: Records) -> None:
         text = _without_bullets(line.text)
         if wrapped:
             text, wrapped = f"{wrapped} {text}", ""
-        if text.endswith("+") and len(text) < LONGEST_LINE:
-            # A wrapped sum goes on on the next line; this one is part of it.
+        if text.endswith(("+", "\\")) and len(text) < LONGEST_LINE:
+            # A wrapped sum or command goes on on the next line; this one is part of it.
             line.use()
-            wrapped = text
+            wrapped = text.rstrip("\\ ")
         elif not text:
             line.ignore()
         else:
@@ -124,6 +128,7 @@ class _Run:
     def __init__(self) -> None:
         self.blocks: dict[tuple[str, float], Block] = {}
         self.config: dict[str, Any] = {}
+        self.command: str | None = None
         self.batch_size: int | None = None
         self.has_summary = False
         self.errors: list[str] = []
@@ -133,8 +138,13 @@ class _Run:
         if not self.blocks and not self.errors:
             return
         facts = path_facts(source.path)
+        model, batch = (pattern.search(self.command or "") for pattern in (_MODEL, _BATCH))
+        if self.batch_size is None and batch:
+            self.batch_size = int(batch[1])
         if self.batch_size is not None:
             facts["batch_size"] = self.batch_size
+        if model:
+            facts.pop("model", None)
         columns = ("model", "batch_size", "device_raw")
         config = (
             config_of({name: facts[name] for name in facts if name != "batch_size"}, columns) | self.config
@@ -150,7 +160,9 @@ class _Run:
                 self._add_level(parts[key], part)
         if not test.gpus:
             test.flags.add("gpu_columns_missing")
-        shared = {name: facts.get(name) for name in columns}
+        shared = {name: facts.get(name) for name in columns} | {"command": self.command}
+        if model:
+            shared["model"] = model[1]
         if self.errors:
             config["errors"] = self.errors[:20]
         run_id = test.emit(out, config, tool="perf_analyzer", name=source.path.stem, **shared)
@@ -234,13 +246,20 @@ class _Report:
             self.runs[-1].errors.append(text[:500])
             line.use()
         elif _SETTINGS.match(text):
-            self._place_block()
-            if self.runs[-1].blocks or self.runs[-1].errors:
-                self.runs.append(_Run())
+            self._next_run()
             line.ignore()
+        elif match := _COMMAND.match(text):
+            self._next_run()
+            self.runs[-1].command = match["command"]
+            line.use()
         else:
             return False
         return True
+
+    def _next_run(self) -> None:
+        self._place_block()
+        if self.runs[-1].blocks or self.runs[-1].errors:
+            self.runs.append(_Run())
 
     def _place_block(self) -> None:
         """Add the block that was read to its run: a level that is there already begins the next run."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from perf_assets.intake.parsing.polls.sessions import Sessions
@@ -15,13 +16,12 @@ from perf_assets.intake.parsing.records import Line, Records
 from perf_assets.intake.parsing.source import Head, Source
 from perf_assets.intake.parsing.times import UNTOLD, Moment, is_date_command_time, parse_time
 
-VERSION = 1
-SIGNS = (
-    ("| NVIDIA-SMI ",),
-    ("Bus-Id",),
-)
+VERSION = 2
+SIGNS = (("| NVIDIA-SMI ", "Persistence-M"), ("Bus-Id",))
 
 LONGEST_LINE = 1000
+MOST_AROUND = 5
+"""So many prompts and banners may stand around a single table."""
 
 _TITLE = re.compile(
     r"\| NVIDIA-SMI (?P<version>\S+)\s+(?:Driver Version: (?P<driver>\S+))?\s*(?:CUDA Version: "
@@ -65,10 +65,12 @@ _FRAME = re.compile(
 def sniff(head: Head) -> bool:
     """Is it such tables, and little else? Other tools' logs begin with one, too."""
     lines = [line.strip() for line in head.lines if line.strip()]
-    if not any(_TITLE.match(line) for line in head.opening):
-        return False
+    opening = [line.strip() for line in head.opening]
+    is_table = any(map(_TITLE.match, opening)) or any(
+        _GPU.match(first) and _STATE.match(second) for first, second in pairwise(opening)
+    )
     framed = sum(line.startswith(("|", "+-")) or is_date_command_time(line) for line in lines)
-    return framed >= 0.9 * len(lines)
+    return is_table and len(lines) - framed <= max(0.1 * len(lines), MOST_AROUND) and framed > len(lines) / 2
 
 
 @dataclass

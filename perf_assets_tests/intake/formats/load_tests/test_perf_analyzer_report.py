@@ -229,3 +229,18 @@ def test_broken_lines_are_rejected(tmp_path, line):
     reading = read_text(tmp_path, block(1, 10) + line + "\n")
     assert reading.records.rejected == 1
     assert reading.rows("cleaned_load_levels")[0]["throughput_per_s"] == 10
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "$ perf_client -m org_net -b 8 --percentile=95 --concurrency-range 1:4",
+        "root@x:/# ./install/bin/perf_analyzer \\\n  -u 127.0.0.1:8001 --model-name org_net \\\n  --batch-size=8 -i grpc",
+    ],
+)
+def test_a_command_that_was_kept(tmp_path, command):
+    summary = "  Inferences/Second vs. Client p95 Batch Latency\n  Concurrency: {}, 159 infer/sec, latency 6701 usec\n"
+    text = f"{command}\n{summary.format(1)}{command.replace('org_net', 'other')}\n{summary.format(1)}"
+    runs = read_text(tmp_path, text, "sweep.txt").rows("cleaned_runs")
+    assert [(run["model"], run["batch_size"]) for run in runs] == [("org_net", 8), ("other", 8)]
+    assert runs[0]["command"].startswith("perf_")

@@ -91,3 +91,21 @@ def test_a_cut_table(tmp_path):
         tmp_path, f"Tue Jun 11 13:00:00 2024\n{TABLE}Tue Jun 11 13:00:20 2024\n{FRAME}{TITLE}"
     )
     assert len(rows) == 2
+
+
+def test_prompts_and_banners_around_a_table(tmp_path):
+    around = (
+        'root@node5:~# run "nvidia-smi"\n\n2024/06/11 13:00:00 node5 nvidia-smi\nTue Jun 11 13:00:00 2024\n'
+    )
+    rows, records = telemetry(tmp_path, f"{around}{TABLE}root@node5:~#\n")
+    assert (len(rows), rows[0]["polled_at"], records.rejected) == (2, datetime(2024, 6, 11, 13), 3)
+
+
+def test_a_table_without_its_title(tmp_path):
+    rows, _ = telemetry(tmp_path, HEADINGS + gpu(0, "00000000:31:00.0", BUSY))
+    assert [(row["power_w"], row["device_name"]) for row in rows] == [(68, "NVIDIA L4")]
+
+
+def test_a_table_in_a_log_of_something_else_is_left_alone(tmp_path):
+    log = TABLE + "".join(f"epoch {epoch}: loss {1 / (epoch + 1):.3f}\n" for epoch in range(30))
+    assert read_text(tmp_path, log).format is None
