@@ -79,12 +79,24 @@ def one_drop(root: Path, name: str) -> tuple[float, float]:
 
 
 def database(root: Path, mib: int) -> None:
-    """A data folder whose database has about so many MiB, of telemetry that does not compress well."""
+    """A data folder whose database has about so many MiB, of random telemetry, which hardly compresses."""
+    import duckdb
+
     (root / "drops").mkdir(parents=True)
-    rows_a_file = 80_000
-    for number in range(max(1, mib * 9 // 10)):
-        (root / "drops" / f"{number}.csv").write_text(poll_log(rows_a_file, number * rows_a_file % 2_000_000))
+    rows_a_file, bytes_a_row = 250_000, 12
+    for number in range(max(1, mib * 2**20 // (rows_a_file * bytes_a_row))):
+        duckdb.execute(
+            f"""COPY (
+                SELECT strftime(TIMESTAMP '2020-01-01' + INTERVAL (({number} * {rows_a_file} + i) // 4) SECOND,
+                        '%Y/%m/%d %H:%M:%S.000') AS timestamp,
+                    i % 4 AS index, (random() * 700)::DECIMAL(9, 2) AS "power.draw [W]",
+                    (random() * 100)::INT AS "utilization.gpu [%]", (random() * 80000)::INT AS "memory.used [MiB]",
+                    (random() * 2000)::INT AS "clocks.sm [MHz]", (random() * 700)::DECIMAL(9, 2) AS "power.draw.average [W]"
+                FROM range({rows_a_file}) AS r(i)
+            ) TO '{root}/drops/{number}.csv' (HEADER, DELIMITER ', ')"""
+        )
     measured(root, "ingest(paths)")
+    print(f"a database of {(root / 'perf.duckdb').stat().st_size / 2**20:.0f} MiB")
 
 
 def growth_of_a_drop(scratch: Path, large_mib: int) -> None:
