@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
-from perf_assets.cli.render import print_table
+from perf_assets.cli.render import print_table, say
 from perf_assets.workspace.paths import data_paths
+
+USUAL_PORTS = range(3000, 3020)
 
 
 @click.command()
@@ -35,8 +37,8 @@ def status(recent: int) -> None:
 
 
 @click.command()
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535))
-def ui(port: int) -> None:
+@click.option("--port", type=click.IntRange(0, 65535), help="[default: 3000, or the next one that is free]")
+def ui(port: int | None) -> None:
     """Serve the Dagster UI on this machine's loopback address, closed to pages of other sites.
 
     Needs dagster.yaml and workspace.yaml in the current folder. A bare 'dagster dev' shows the same,
@@ -48,12 +50,21 @@ def ui(port: int) -> None:
         if not Path(name).exists():
             raise click.ClickException(f"no {name} in {Path.cwd()}: go to the project's folder")
     data_paths()
+    if port is None:
+        port = next((each for each in USUAL_PORTS if _refusal(each) is None), USUAL_PORTS[0])
+    if refused := _refusal(port):
+        raise click.ClickException(f"port {port} cannot be had ({refused}): name another with --port")
+    if port not in (0, USUAL_PORTS[0]):
+        say(f"the UI: http://localhost:{port}")
+    sys.exit(serve(port))
+
+
+def _refusal(port: int) -> str | None:
+    """Why nothing can listen on a port; None where it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise click.ClickException(
-                f"port {port} cannot be had ({error.strerror}): name another with --port"
-            ) from error
-    sys.exit(serve(port))
+            return error.strerror
+    return None
