@@ -152,7 +152,7 @@ CHECKS: tuple[Check, ...] = (
         FROM cleaned_load_levels JOIN cleaned_runs USING (run_id)
         WHERE tool = 'perf_assets' AND mode = 'request_rate' AND requests >= 30
           AND (delayed_pct > 10 OR unanswered_pct > 25)
-          AND verdict NOT IN ('overloaded', 'failed')
+          AND verdict = 'stable'
         """,
     ),
     Check(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from perf_assets.measuring.load_tests.http_post import Connection
 from perf_assets.measuring.load_tests.requests import LoadError, RequestError, Sender, ServerGoneError
 from perf_assets.measuring.load_tests.tensors import Tensor, grpc_request, http_body
 
@@ -235,22 +235,14 @@ class HttpEndpoint:
 class _HttpSender:
     def __init__(self, endpoint: HttpEndpoint) -> None:
         self._endpoint = endpoint
-        self._connection = connect(endpoint.host, endpoint.port, endpoint.timeout_s)
+        self._connection = Connection(endpoint.host, endpoint.port, endpoint.timeout_s)
 
     def send(self, index: int) -> None:
         endpoint = self._endpoint
         path = f"{endpoint.prefix}/v2/models/{endpoint.model}/infer"
         body = endpoint.bodies[index % len(endpoint.bodies)]
-        try:
-            self._connection.request("POST", path, body, {"Content-Type": "application/json"})
-            answer = self._connection.getresponse()
+        with self._connection.posted(path, body, {"Content-Type": "application/json"}) as answer:
             content = answer.read()
-        except TimeoutError:
-            self._connection.close()
-            raise RequestError(f"no answer within {endpoint.timeout_s:g} s") from None
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise gone_or_failed(error, endpoint.host, endpoint.port) from None
         try:
             found = json.loads(content)
             if answer.status != 200:
@@ -262,28 +254,6 @@ class _HttpSender:
 
     def close(self) -> None:
         self._connection.close()
-
-
-class _PromptConnection(http.client.HTTPConnection):
-    """A connection whose small messages do not wait to be gathered."""
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def connect(host: str, port: int, timeout_s: float) -> http.client.HTTPConnection:
-    """A connection to a server; it is opened by the first request and again after each error."""
-    return _PromptConnection(host, port, timeout=timeout_s)
-
-
-def gone_or_failed(error: Exception, host: str, port: int) -> Exception:
-    """What a broken connection means: the server is gone where nobody listens any more."""
-    try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
-        return ServerGoneError(f"{host}:{port}: {error}")
-    return RequestError(f"connection broken: {error}")
 
 
 def _check_shape(name: str, shape: list[int], promised: dict[str, list[int]]) -> None:

@@ -14,7 +14,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from perf_assets.measuring.load_tests.kserve import connect, gone_or_failed
+from perf_assets.measuring.load_tests.http_post import Connection
 from perf_assets.measuring.load_tests.requests import LoadError, RequestError, Sender, Tokens
 
 _ASK_S = 10.0
@@ -89,24 +89,16 @@ class OpenAiEndpoint:
 class _OpenAiSender:
     def __init__(self, endpoint: OpenAiEndpoint) -> None:
         self._endpoint = endpoint
-        self._connection = connect(endpoint.host, endpoint.port, endpoint.timeout_s)
+        self._connection = Connection(endpoint.host, endpoint.port, endpoint.timeout_s)
 
     def send(self, index: int) -> Tokens:
         endpoint = self._endpoint
-        try:
-            headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-            self._connection.request("POST", endpoint.path, endpoint.body, headers)
-            answer = self._connection.getresponse()
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        with self._connection.posted(endpoint.path, endpoint.body, headers) as answer:
             if answer.status != 200:
                 problem = answer.read(2000).decode("utf-8", "replace")
                 raise RequestError(f"HTTP {answer.status}: {' '.join(problem.split())[:200]}")
             arrived_ns = self._read(answer)
-        except TimeoutError:
-            self._connection.close()
-            raise RequestError(f"no answer within {endpoint.timeout_s:g} s") from None
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise gone_or_failed(error, endpoint.host, endpoint.port) from None
         if not arrived_ns:
             raise RequestError("an answer without a token")
         return Tokens(tuple(arrived_ns))

@@ -79,8 +79,8 @@ def test_throughput_saturates_at_the_number_of_instances(data, out, protocol):
 
 
 def test_overload_is_no_healthy_row(data, out):
-    levels = [25, 90]  # of at most 50 a second
-    run_study(study(load={"mode": "request_rate", "levels": levels, "requests": 40}), out)
+    levels = [15, 90]  # of at most 50 a second
+    run_study(study(load={"mode": "request_rate", "levels": levels, "requests": 80}), out)
     ingest(data)
     [healthy, overloaded] = sql(
         data,
