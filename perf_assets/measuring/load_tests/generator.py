@@ -41,6 +41,8 @@ class Load:
     end_ns: int = 0
     unanswered: int = 0
     """Open loop: requests that were due in the window and not answered at its end."""
+    quickest_us: float | None = None
+    """Open loop: the shortest time from sending to answer, requests of the warm-up too; None where all failed."""
     mode_stopped: str | None = None
     """Why it ended early; None where it did not."""
     is_schedule_known: bool = True
@@ -107,7 +109,9 @@ def open_loop(make_sender: MakeSender, rate_per_s: float, bounds: Bounds, seed: 
     stopped = _run_all(threads, run, bounds.limit_s)
     measured = sorted((each for each in run.finished if each.due_ns >= start_ns), key=_ended_ns)
     in_time = sum(each.ended_ns <= end_ns for each in measured)
-    return Load(measured, start_ns, end_ns, bounds.requests - in_time, mode_stopped=stopped)
+    times_us = [(each.ended_ns - each.sent_ns) / 1e3 for each in run.finished if each.error is None]
+    quickest_us = min(times_us, default=None)
+    return Load(measured, start_ns, end_ns, bounds.requests - in_time, quickest_us, mode_stopped=stopped)
 
 
 def schedule_ns(requests: int, rate_per_s: float, seed: str) -> list[int]:

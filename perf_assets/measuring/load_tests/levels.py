@@ -209,16 +209,19 @@ def _parts(load: Load, mode: str) -> list[float]:
     return [percentile(sorted(each.latency_ns for each in part), 50) for part in parts]
 
 
-def judge(summary: dict[str, Any], mode: str, level: float, tolerance: float) -> Judged:
-    """A verdict: ``failed``, ``overloaded``, ``too_short``, ``unstable`` or ``stable``."""
+def judge(
+    summary: dict[str, Any], loads: Sequence[Load], mode: str, level: float, tolerance: float
+) -> Judged:
+    """A verdict on a level's summary and loads: ``failed``, ``overloaded``, ``too_short``, ``unstable``, ``stable``."""
     requests, failed = summary["requests"], summary["failed_requests"]
     if requests == 0 or failed > MOST_ERRORS * (requests + failed):
         return Judged("failed", f"{failed} of {requests + failed} requests failed")
     if mode == REQUEST_RATE:
+        quickest_us = [load.quickest_us for load in loads if load.quickest_us is not None]
         unanswered, delayed = summary["unanswered_pct"] / 100, summary.get("delayed_pct", 0.0) / 100
         # Some are under way at the end of any healthy window: Little's law with the quickest latency, with room for
-        # chance.
-        under_way = 3 * level * summary["min_us"] / 1e6 + 5
+        # chance. In the window itself the quickest may have queued since the warm-up.
+        under_way = 3 * level * min([summary["min_us"], *quickest_us]) / 1e6 + 5
         per_window = requests / summary["repeats"]
         # Arrivals at random miss the rate by chance, 1 / sqrt(n) of it; no more than three times that is chance.
         if "delayed_pct" not in summary and summary["send_rate_per_s"] < level * (

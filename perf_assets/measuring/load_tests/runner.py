@@ -266,7 +266,7 @@ class _CellRun:
         while True:
             self._repeat(mode, level, loads, repeats)
             summary = summarise(repeats, loads, mode)
-            judged = judge(summary, mode, level, limits.tolerance)
+            judged = judge(summary, loads, mode, level, limits.tolerance)
             summary |= {"verdict": judged.verdict, "verdict_reason": judged.reason}
             latencies_us = [each.latency_ns / 1e3 for load in loads for each in load.answered]
             probe = search.Probe(level, summary, latencies_us)
