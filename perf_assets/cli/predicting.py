@@ -1,4 +1,4 @@
-"""Predictors: ``fit``, ``predict`` and ``plan``."""
+"""Predictors: ``fit`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ _MODEL = click.option(
     help="Network: of a dropped layer table, torchvision's name, or package.module:name of your own.",
 )
 _DEVICE = click.option("--device", required=True, help="Device, as in cleaned_runs.device.")
-_STAGE = click.option(
+STAGE = click.option(
     "--stage", default="training", show_default=True, type=click.Choice(["training", "inference"])
 )
-_INPUT = click.option("--input-size", type=click.IntRange(min=1), help="Input height = width in pixels.")
+INPUT = click.option("--input-size", type=click.IntRange(min=1), help="Input height = width in pixels.")
 _ALGORITHM = click.option("--algorithm", default="", help="Convolution algorithm, where runs have one.")
 
 
 @click.command()
 @_MODEL
 @_DEVICE
-@_STAGE
+@STAGE
 @click.option("--batch-size", required=True, type=click.IntRange(min=1))
 @click.option(
     "--pruning", default=0.0, show_default=True, type=click.FloatRange(0, 100), help="Percent pruned away."
 )
-@_INPUT
+@INPUT
 @_ALGORITHM
 def predict(
     model: str,
@@ -90,7 +90,7 @@ def predict(
         "algorithm": algorithm,
     }
     with plain_errors():
-        answer = pipeline.ask(data_paths(), device, stage, configuration, _own_networks([model]))
+        answer = pipeline.ask(data_paths(), device, stage, configuration, own_networks([model]))
     if device not in answer.learnt_on:
         say(f"no run of {device} was measured: answered from {', '.join(answer.learnt_on)}")
     rows = answer.rows.astype(object).where(answer.rows.notna(), None)
@@ -99,66 +99,6 @@ def predict(
         click.echo(
             f"abstain: outside what the predictor knows ({answer.abstained}); measure a few points first"
         )
-
-
-@click.command()
-@click.option("--device", "devices", required=True, multiple=True, help="Device; several are compared.")
-@_STAGE
-@click.option("--model", "models", multiple=True, help="Network; default is every measured one.")
-@click.option("--max-memory-mib", type=float, help="Largest memory in use.")
-@click.option("--max-latency-ms", type=float, help="Largest time of one step.")
-@click.option("--sure", is_flag=True, help="Judge by the upper ends of the intervals.")
-@click.option("--measure-next", type=click.IntRange(min=1), help="Name so many points to measure next.")
-@_INPUT
-def plan(
-    devices: tuple[str, ...],
-    stage: str,
-    models: tuple[str, ...],
-    max_memory_mib: float | None,
-    max_latency_ms: float | None,
-    sure: bool,
-    measure_next: int | None,
-    input_size: int | None,
-) -> None:
-    """Show the largest batch that fits on each device, which batch sizes and pruning levels are worth their cost,
-    and what to measure next."""
-    import pandas as pd
-
-    from perf_assets.analysis.predictors import pipeline
-    from perf_assets.analysis.predictors.serve import capacity
-
-    with plain_errors():
-        paths = data_paths()
-        seen = pipeline.read_measurements(paths)
-        parts = []
-        for device in devices:
-            predictor = pipeline.load(paths, device, stage, seen, _own_networks(models))
-            own = seen.runs[seen.runs["device"].isin(predictor.learnt_on) & (seen.runs["stage"] == stage)]
-            named = list(models) or sorted(own["model"].unique())
-            parts.append(capacity.grid(predictor, named, input_size=input_size or 0))
-        predictions = pd.concat(parts, ignore_index=True)
-        if predictions.empty:
-            raise ValueError(
-                f"no shapes of {', '.join(models)}: drop a layer table, or use torchvision's names"
-            )
-    meets = capacity.feasible(predictions, max_memory_mib, max_latency_ms, sure=sure)
-    names = ["model", "pruning_ratio", "batch_size", "latency", "memory", "energy", "abstain"]
-    columns = [*(["device"] if len(devices) > 1 else []), *(name for name in names if name in predictions)]
-    shown = {"latency": "latency ms", "memory": "memory MiB", "energy": "energy J", "pruning_ratio": "pruned"}
-    header = [shown.get(name, name.replace("_", " ")) for name in columns]
-    if not meets.any():
-        raise click.ClickException("no configuration meets these limits")
-    tables = {
-        "largest batch": capacity.largest_batches(predictions, meets),
-        "worth their cost (no other is faster per image, less pruned and smaller)": capacity.pareto(
-            predictions, meets
-        ),
-    }
-    if measure_next is not None and "latency" in predictions:
-        tables["to measure next (least sure)"] = capacity.least_sure(predictions[meets], measure_next)
-    for title, rows in tables.items():
-        click.echo(title)
-        print_table(header, [*rows[columns].itertuples(index=False, name=None)])
 
 
 _CURE = "measure more with 'perf-assets sweep', or drop profiles of these devices"
@@ -183,7 +123,7 @@ def _nothing_fitted(shortages: list[str]) -> str:
     return "nothing to fit: no run of a profiler is in the tables"
 
 
-def _own_networks(models: Iterable[str]) -> dict:
+def own_networks(models: Iterable[str]) -> dict:
     """Networks that are named as ``package.module:name``; modules of the working folder can be imported."""
     from perf_assets.analysis.predictors.features.shapes import imported
 

@@ -50,6 +50,12 @@ CALIBRATION_TREES = 20
 FOLDS = 6
 """Trees, and at most how many fits, that only see how what was left out is missed."""
 
+MOST_PAIRS = 4000
+LIMIT_TREES = 60
+LIMIT_LEAF = 10
+"""Of what other power limits do: at most so many pairs of limits, trees, and fewest pairs of a leaf (errors on left-out
+networks of an A40 and a P100 are flat from 10 to 20 and grow below)."""
+
 LOCAL_SHARE = 0.7
 """Part of the scatter within a network that its neighbouring sizes share; the rest is noise. Repeated runs
 differ by 1-2 %, networks' own curves by several times that."""

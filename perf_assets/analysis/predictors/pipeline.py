@@ -18,7 +18,7 @@ from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import pandas as pd
     from torch import nn
@@ -109,12 +109,17 @@ def fit(
 
 
 def publish_scores(paths: DataPaths) -> list[dict[str, Any]]:
-    """Put the scores of all saved predictors into ``predictor_scores``."""
+    """Put the scores of all saved predictors, and of predictions at other power limits, into
+    ``predictor_scores``."""
+    from perf_assets.analysis.predictors.power.limits import score_limits
+    from perf_assets.analysis.predictors.power.traces import read_points
     from perf_assets.analysis.predictors.serve.files import load_fitted
 
     scores = [
         row for file in sorted(paths.predictors.glob("*.json")) for row in load_fitted(file)[1]["scores"]
     ]
+    with open_readonly(paths.database) as connection:
+        scores += score_limits(read_points(connection))
     publish_computed(paths, {"predictor_scores": scores})
     return scores
 
@@ -210,6 +215,23 @@ def publish_predictions(paths: DataPaths, measurements: Measurements | None = No
     rows = prediction_rows(paths.predictors, seen.runs, seen.tables)
     publish_computed(paths, {"predictions": rows})
     return checked
+
+
+def power_limits(
+    paths: DataPaths, devices: Collection[str], stage: str, models: Collection[str], max_slower_pct: float
+) -> pd.DataFrame:
+    """Which power limit saves most energy for at most so much more time; see ``power.advice.best_limits``.
+
+    Raises:
+        NoDatabaseError: nothing was published yet.
+        ValueError: no such run tells its power limit and energy.
+    """
+    from perf_assets.analysis.predictors.power.advice import best_limits
+    from perf_assets.analysis.predictors.power.traces import read_points
+
+    with open_readonly(paths.database) as connection:
+        points = read_points(connection)
+    return best_limits(points, devices, max_slower_pct, models, stage)
 
 
 def predictions_hold(drift: Mapping[str, float]) -> bool:
