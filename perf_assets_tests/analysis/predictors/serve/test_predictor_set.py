@@ -16,6 +16,7 @@ from perf_assets.analysis.predictors.serve.files import (
     replace_fitted,
     save_fitted,
 )
+from perf_assets.analysis.predictors.serve.next_points import next_points
 from perf_assets.analysis.predictors.serve.predictor_set import (
     NoPredictorError,
     load_predictor,
@@ -159,18 +160,54 @@ def test_a_plan_keeps_its_limits(fitted_folder):
     assert 0.0 in set(worth["pruning_ratio"])
 
 
-def test_what_to_measure_next_is_what_is_least_sure():
+def test_what_to_measure_next_narrows_the_intervals_as_promised(fitted_folder):
+    """The points that are named are measured: the intervals reach as far as was said, whatever the values."""
+    predictor = load_predictor(fitted_folder[0], "tx2", tables=small.tables())
+    runs = measured(small.runs())
+    known = runs[runs["model"] != "wide"]
+    grid = capacity.grid(predictor, ["wide", "narrow"], (2, 8, 32, 128))
+    chosen = next_points(predictor, grid, known, 3)
+    assert len(chosen) == 3
+    assert chosen.duplicated(["model", "pruning_ratio", "batch_size"]).sum() == 0
+    assert "narrow" not in set(chosen["model"])
+    assert (chosen["reach_now"] > chosen["reach_after"]).all()
+    for count, row in enumerate(chosen.to_dict("records"), start=1):
+        points = chosen.head(count)[["model", "pruning_ratio", "batch_size"]]
+        points = points.assign(latency_ms=1.3 * chosen["latency"])
+        answers = predictor.adapt(points).predict(grid[["model", "pruning_ratio", "batch_size"]])
+        own = answers[(answers["model"] == "wide") & (answers["pruning_ratio"] == row["pruning_ratio"])]
+        reach = np.exp(np.log(own["latency_upper"] / own["latency"]).mean())
+        assert reach == pytest.approx(row["reach_after"], rel=1e-6)
+    assert next_points(predictor, grid, runs, 3).empty
+
+
+def test_the_fastest_device_is_the_one_of_most_images_a_second():
     answers = pd.DataFrame(
-        {
-            "model": ["a", "a", "b", "b"],
-            "device": "tx2",
-            "batch_size": [1, 2, 1, 2],
-            "latency_lower": [1.0, 1.0, 1.0, np.nan],
-            "latency_upper": [1.1, 1.5, 1.2, np.nan],
-        }
+        [
+            ("wide", 0.0, "tx2", 8, 100.0),
+            ("wide", 0.0, "tx2", 16, 160.0),
+            ("wide", 0.0, "l40s", 8, 10.0),
+            ("narrow", 0.0, "tx2", 8, 20.0),
+        ],
+        columns=["model", "pruning_ratio", "device", "batch_size", "latency"],
     )
-    chosen = capacity.least_sure(answers, 3)
-    assert [*zip(chosen["model"], chosen["batch_size"], strict=True)] == [("b", 2), ("a", 2), ("b", 1)]
+    rows = capacity.fastest_devices(answers, np.ones(4, dtype=bool)).set_index("model")
+    assert rows.loc["wide", ["device", "next_device", "batch_size"]].tolist() == ["l40s", "tx2", 8]
+    assert rows.loc["wide", "images_per_s"] == pytest.approx(800)
+    assert rows.loc["wide", "times_as_fast"] == pytest.approx(8)
+    assert rows.loc["narrow", "device"] == "tx2"
+    assert pd.isna(rows.loc["narrow", "next_device"])
+
+
+def test_nine_in_ten_stay_below_the_p90(fitted_folder):
+    """A limit that is met for sure lies between the prediction and the upper end of its interval."""
+    predictor = load_predictor(fitted_folder[0], "tx2", tables=small.tables())
+    grid = capacity.grid(predictor, ["wide"], (8, 32))
+    p90 = capacity.p90(grid, "latency")
+    assert ((grid["latency"] < p90) & (p90 < grid["latency_upper"])).all()
+    limit_ms = float(p90[0])
+    assert capacity.feasible(grid, max_latency_ms=limit_ms, sure=True)[0]
+    assert not capacity.feasible(grid, max_latency_ms=0.999 * limit_ms, sure=True)[0]
 
 
 def test_memory_at_the_cap_teaches_nothing(fitted_folder):
