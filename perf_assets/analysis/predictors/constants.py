@@ -30,8 +30,19 @@ TREES = 100
 MOST_ROWS = 4000
 """More rows are thinned evenly within each network: neighbouring input sizes teach the same."""
 
-MIN_ROWS = 20
-"""Fewer measured configurations of a device, stage and target are not fitted to."""
+MIN_ROWS = 12
+"""Fewer measured configurations of a device, stage and target are not fitted to: three networks at four batch sizes
+say how new ones are predicted."""
+
+MIN_PAIRS = 20
+"""Fewer pairs of power limits are not fitted to: what a limit does has no data sheet to start from."""
+
+FEWEST_LEFT = 6
+"""Where something is left out to judge, so many rows have to be left to learn from."""
+
+JUDGED_ROWS = 20
+"""Fewer rows of one network at several pruning levels are no split of their own; five times as many allow a random
+one."""
 
 MIN_LAYERS = 200
 """Fewer timed convolutions of a device tell too little."""

@@ -9,7 +9,7 @@ every known network on every measured device        ->  table predictions
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.store.database import open_readonly
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from perf_assets.analysis.predictors.evaluation.scores import ChosenNetworks
+    from perf_assets.analysis.predictors.features.design import Design
     from perf_assets.analysis.predictors.features.shapes import NetworkTables
     from perf_assets.analysis.predictors.serve.predictor_set import Predictor
 
@@ -54,6 +55,8 @@ class Measurements:
     runs: pd.DataFrame
     layers: pd.DataFrame
     tables: NetworkTables
+    designs: dict[tuple[str, str, str], Design] = field(default_factory=dict)
+    """Designs that were made of them, by tool, device and stage: assets share them."""
 
 
 def read_measurements(paths: DataPaths) -> Measurements:
@@ -103,7 +106,16 @@ def fit(
         aside = paths.predictors / "fitting"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        scores = fit_targets(seen.runs, seen.tables, targets, aside, seen.layers, chosen)
+        scores = fit_targets(
+            seen.runs,
+            seen.tables,
+            targets,
+            aside,
+            seen.layers,
+            chosen,
+            earlier=paths.predictors,
+            designs=seen.designs,
+        )
         replace_fitted(aside, paths.predictors, targets)
     return scores
 

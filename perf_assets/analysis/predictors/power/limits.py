@@ -71,9 +71,9 @@ def fit_limits(pairs: pd.DataFrame, new: str = "network") -> LimitPredictor:
     Raises:
         ValueError: fewer pairs than it takes.
     """
-    if len(pairs) < known.MIN_ROWS:
+    if len(pairs) < known.MIN_PAIRS:
         raise ValueError(
-            f"{len(pairs)} pairs of power limits were measured, {known.MIN_ROWS} are needed: measure a few"
+            f"{len(pairs)} pairs of power limits were measured, {known.MIN_PAIRS} are needed: measure a few"
             " networks at four limits or more"
         )
     pairs = pairs.iloc[thinned(_networks(pairs), known.MOST_PAIRS)]
@@ -106,7 +106,7 @@ def fit_for(points: pd.DataFrame, device: str) -> LimitPredictor:
     """
     pairs = pairs_of(points)
     own = pairs[pairs["device"] == device]
-    if len(own) >= known.MIN_ROWS and len(set(_networks(own))) > 1:
+    if len(own) >= known.MIN_PAIRS and len(set(_networks(own))) > 1:
         return fit_limits(own)
     return fit_limits(pairs, "device" if pairs["device"].nunique() > 1 else "network")
 
@@ -125,7 +125,7 @@ def score_limits(points: pd.DataFrame) -> list[dict[str, Any]]:
         rest = pairs[(pairs["device"] != device) & (pairs["stage"] == stage)]
         folds = [(own[networks != name], own[networks == name]) for name in np.unique(networks)]
         for new, parts in {"network": folds, "device": [(rest, own)]}.items():
-            enough = [part for part in parts if len(part[0]) >= known.MIN_ROWS]
+            enough = [part for part in parts if len(part[0]) >= known.MIN_PAIRS]
             rows += _scores(enough, device, stage, new) if enough else []
     return rows
 

@@ -26,7 +26,8 @@ from perf_assets.analysis.predictors.features.outliers import without_outliers
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
 from perf_assets.analysis.predictors.fit.extrapolation import WITHIN_DEVICE
 from perf_assets.analysis.predictors.fit.predictor import Fitted, fit_predictor
-from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
+from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted, taken_over
+from perf_assets.analysis.predictors.serve.provenance import made_from
 from perf_assets.schema.device_catalog import DEVICES_FILE, catalog, devices
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ def fit_targets(
     folder: Path,
     layers: pd.DataFrame | None = None,
     chosen: ChosenNetworks | None = None,
+    *,
+    earlier: Path | None = None,
+    designs: dict[tuple[str, str, str], Design] | None = None,
 ) -> list[dict[str, Any]]:
     """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
 
@@ -115,30 +119,31 @@ def fit_targets(
         folder: where the files go.
         layers: single convolutions' times, rows of ``configurations.LAYERS_QUERY``.
         chosen: networks to learn from and to be judged on, instead of all and of every split.
+        earlier: folder of predictors fitted before: what would come out the same is taken over.
+        designs: designs made before of the same ``measured`` and ``tables``, by domain; new ones are added.
 
     Returns:
         Rows of ``predictor_scores``.
     """
     tasks = []
-    designs: dict[tuple[str, str, str], Design] = {}
+    designs = {} if designs is None else designs
+    told: list[tuple[str, str, str]] = []
     for domain in domains(measured):
         own = rows_of(measured, *domain)
-        told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
-        if not told:
+        here = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
+        if not here:
             continue
         tool, device, stage = domain
         if device == ANY_DEVICE:
-            designs[domain] = joined(
-                [
-                    part
-                    for key, part in designs.items()
-                    if key[::2] == (tool, stage) and key[1] in accelerators()
-                ]
-            )
+            parts = [key for key in told if key[::2] == (tool, stage) and key[1] in accelerators()]
+            everything = joined([designs[key] for key in parts])
         else:
-            designs[domain] = without_outliers(design(own, tables))
-        if len(designs[domain]):
-            tasks += [(designs[domain], target, domain) for target in told]
+            if domain not in designs:
+                designs[domain] = without_outliers(design(own, tables))
+            everything = designs[domain]
+            told.append(domain)
+        if len(everything):
+            tasks += [(everything, target, domain) for target in here]
     if layers is not None and LAYER_LATENCY in targets:
         by_tool: dict[str, list[Design]] = {}
         for tool, device, timed in layer_designs(layers, tables):
@@ -150,7 +155,7 @@ def fit_targets(
     # What takes longest must not begin last.
     tasks.sort(key=lambda task: len(task[0]), reverse=True)
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
-    results = Parallel(workers)(delayed(_fit_target)(*task, folder, chosen) for task in tasks)
+    results = Parallel(workers)(delayed(_fit_target)(*task, folder, chosen, earlier) for task in tasks)
     return [row for rows in results for row in rows]
 
 
@@ -160,8 +165,12 @@ def _fit_target(
     domain: tuple[str, str, str],
     folder: Path,
     chosen: ChosenNetworks | None,
+    earlier: Path | None,
 ) -> list[dict[str, Any]]:
-    tool, device, stage = domain
+    _, device, _ = domain
+    name, told_by = name_of(target, *domain), made_from(everything, target, domain, chosen)
+    if earlier is not None and (scores := taken_over(earlier, name, told_by, folder)) is not None:
+        return scores
     splits = chosen.folds if chosen else folds
     rows = score_target(everything, target, device, splits=splits)
     if chosen:
@@ -174,7 +183,7 @@ def _fit_target(
     if target == "memory" and device != ANY_DEVICE:
         rows += [] if chosen else score_oom(everything, device)
         fitted = fitted.with_limit(everything)
-    save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
+    save_fitted(fitted, folder, name, rows, told_by)
     return rows
 
 
