@@ -35,7 +35,8 @@ def fit(train_networks: tuple[str, ...], eval_networks: tuple[str, ...]) -> None
             chosen = ChosenNetworks(train_networks, eval_networks)
         scores = pipeline.fit_all(data_paths(), chosen)
         shortages = _shortages()
-    if not scores:
+    fitted = sorted(file.stem for file in data_paths().predictors.glob("*.json"))
+    if not scores and not fitted:
         raise click.ClickException("\n".join([_nothing_fitted(shortages), *shortages, _CURE]))
     columns = [
         *("target", "device", "split", "method", "n", "mape", "mape_answered"),
@@ -43,6 +44,11 @@ def fit(train_networks: tuple[str, ...], eval_networks: tuple[str, ...]) -> None
     ]
     rows = [tuple(row.get(name) for name in columns) for row in scores if row["group"] == "all"]
     print_table(columns, rows)
+    judged = {(row["target"], row["device"], row["stage"]) for row in scores}
+    unjudged = [name for name in fitted if (name.split("-")[0], *name.split("-")[2:]) not in judged]
+    unjudged = [name for name in unjudged if "-any-" not in name]
+    if unjudged:
+        say(f"fitted and not judged, nothing could be left out of one network: {', '.join(unjudged)}")
     if shortages:
         say("\n".join(["not fitted, too few configurations were measured:", *shortages, _CURE]))
 
@@ -109,11 +115,18 @@ def _shortages() -> list[str]:
     from perf_assets.analysis.predictors import pipeline
     from perf_assets.analysis.predictors.serve.predictor_set import shortages
 
+    seen = pipeline.read_measurements(data_paths())
     return [
         f"  {row['device']} ({row['tool']}), {row['stage']}, {row['target']}: {row['measured']} measured"
-        f" configurations, {row['needed']} are needed"
-        for row in shortages(pipeline.read_measurements(data_paths()).runs)
+        f" configurations, {row['needed']} are needed{_shapeless(row['shapeless'])}"
+        for row in shortages(seen.runs, seen.tables)
     ]
+
+
+def _shapeless(networks: list[str]) -> str:
+    if not networks:
+        return ""
+    return f"; those of {', '.join(networks)} do not count, nobody knows its shapes: drop a layer table of it"
 
 
 def _nothing_fitted(shortages: list[str]) -> str:

@@ -159,7 +159,8 @@ class Answer:
     """What the predictors say of one configuration."""
 
     rows: pd.DataFrame
-    """A row a target: target, predicted, lower, upper, unit; of out of memory the probability alone."""
+    """A row a target: target, predicted, lower, upper, unit; of out of memory the probability alone. ``measured``
+    beside them where the tables hold this very configuration."""
     abstained: str | None
     """Why the numbers are a guess; None where they are not."""
     learnt_on: tuple[str, ...]
@@ -188,7 +189,8 @@ def ask(
     """
     import pandas as pd
 
-    predictor = load(paths, device, stage, networks=dict(networks or {}))
+    seen = read_measurements(paths)
+    predictor = load(paths, device, stage, seen, dict(networks or {}))
     asked = pd.DataFrame([configuration])
     answer = predictor.predict(asked)
     if answer.empty:
@@ -200,8 +202,11 @@ def ask(
     ]
     if "oom" in answer:
         rows.append(("out of memory", float(first["oom"]), None, None, "probability"))
+    table = pd.DataFrame(rows, columns=["target", "predicted", "lower", "upper", "unit"])
+    if measured := predictor.measured_values(first, seen.runs):
+        table["measured"] = table["target"].map(measured)
     return Answer(
-        pd.DataFrame(rows, columns=["target", "predicted", "lower", "upper", "unit"]),
+        table,
         str(first["reason"]) if first["abstain"] else None,
         tuple(predictor.learnt_on),
     )

@@ -18,12 +18,21 @@ from perf_assets.analysis.predictors.evaluation.scores import (
     score_oom,
     score_target,
 )
-from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, MEASURES, complete_keys
+from perf_assets.analysis.predictors.features.configurations import (
+    LAYER_LATENCY,
+    MEASURES,
+    complete_keys,
+    family_of,
+)
 from perf_assets.analysis.predictors.features.costs import values_of
 from perf_assets.analysis.predictors.features.design import Design, design, joined
 from perf_assets.analysis.predictors.features.layers import layer_designs
 from perf_assets.analysis.predictors.features.outliers import without_outliers
-from perf_assets.analysis.predictors.features.shapes import NetworkTables
+from perf_assets.analysis.predictors.features.shapes import (
+    NetworkTables,
+    UnknownNetworkError,
+    canonical,
+)
 from perf_assets.analysis.predictors.fit.extrapolation import WITHIN_DEVICE
 from perf_assets.analysis.predictors.fit.predictor import Fitted, fit_predictor
 from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted, taken_over
@@ -36,8 +45,13 @@ if TYPE_CHECKING:
 WORKERS = 2
 WORTH_WORKERS = 300
 """Predictors fitted at a time, each in a process of its own, where so many configurations were measured."""
+MOST_CHECKED = 200
+"""Of so many configurations some have shapes: nobody looks."""
 ANY_DEVICE = "any"
 """Stands in the place of a device for what was fitted to several devices together."""
+
+FRAMEWORKS_CHOICE = "guess"
+"""The algorithm of runs whose framework chose it."""
 
 
 class NoPredictorError(ValueError):
@@ -66,28 +80,51 @@ def rows_of(measured: pd.DataFrame, tool: str, device: str, stage: str) -> pd.Da
     return measured[(measured["tool"] == tool) & own & (measured["stage"] == stage)]
 
 
-def shortages(measured: pd.DataFrame) -> list[dict[str, Any]]:
+def shortages(measured: pd.DataFrame, tables: NetworkTables) -> list[dict[str, Any]]:
     """Name every tool, device, stage and target that has runs, but too few measured configurations to fit on.
 
+    Args:
+        measured: what ``configurations.measured`` returns.
+        tables: where shapes come from: nothing is learnt from networks whose shapes are not known.
+
     Returns:
-        Rows with ``tool``, ``device``, ``stage``, ``target``, ``measured`` and ``needed`` (configurations).
+        Rows with ``tool``, ``device``, ``stage``, ``target``, ``measured`` and ``needed`` (configurations) and
+        ``shapeless``: networks that do not count, because nobody knows their shapes.
     """
-    counts = measured.groupby(["tool", "device", "stage"])[
-        [column for column, _ in MEASURES.values()]
-    ].count()
-    return [
-        {
-            "tool": tool,
-            "device": device,
-            "stage": stage,
-            "target": target,
-            "measured": found,
-            "needed": MIN_ROWS,
-        }
-        for (tool, device, stage), row in counts.iterrows()  # ty: ignore[not-iterable]
-        for target, (column, _) in MEASURES.items()
-        if 0 < (found := int(row[column])) < MIN_ROWS
-    ]
+    rows = []
+    for (tool, device, stage), own in measured.groupby(["tool", "device", "stage"]):  # ty: ignore[not-iterable]
+        for target, (column, _) in MEASURES.items():
+            told = own[own[column].notna()]
+            if told.empty:
+                continue
+            unknown = _shapeless(told, tables) if len(told) < MOST_CHECKED else []
+            counted = int((~told["model"].isin(unknown)).sum())
+            if counted < MIN_ROWS:
+                rows.append(
+                    {
+                        "tool": tool,
+                        "device": device,
+                        "stage": stage,
+                        "target": target,
+                        "measured": counted,
+                        "needed": MIN_ROWS,
+                        "shapeless": unknown,
+                    }
+                )
+    return rows
+
+
+def _shapeless(runs: pd.DataFrame, tables: NetworkTables) -> list[str]:
+    """Networks of runs whose shapes are not known, by name."""
+    unknown = set()
+    keys = ["tool", "model", "pruning_ratio", "input_size"]
+    for tool, model, ratio, size in runs[keys].drop_duplicates().itertuples(index=False):
+        look_up = tables.totals_of if family_of(str(tool)) == "totals" else tables.get
+        try:
+            look_up(str(model), float(ratio), int(size) or None)
+        except UnknownNetworkError:
+            unknown.add(str(model))
+    return sorted(unknown)
 
 
 def name_of(target: str, tool: str, device: str, stage: str) -> str:
@@ -203,7 +240,17 @@ class Predictor:
     def design(self, frame: pd.DataFrame) -> Design:
         """Design matrix of configurations of this predictor's device and stage."""
         frame = complete_keys(frame).assign(tool=self.tool, device=self.device, stage=self.stage)
+        frame["algorithm"] = frame["algorithm"].replace("", self._usual_algorithm())
         return design(frame, self.tables, with_peer=False)
+
+    def _usual_algorithm(self) -> str:
+        """What runs under where nobody asks for an algorithm: what the framework chooses, or the only one measured."""
+        measured = {name for fitted in self.fitted.values() for name in fitted.applicability.algorithms}
+        if "" in measured or not measured:
+            return ""
+        if FRAMEWORKS_CHOICE in measured:
+            return FRAMEWORKS_CHOICE
+        return min(measured) if len(measured) == 1 else ""
 
     def predict(self, frame: pd.DataFrame, networks: Mapping[str, nn.Module] | None = None) -> pd.DataFrame:
         """Predict every target for configurations.
@@ -241,6 +288,25 @@ class Predictor:
         ]
         result["abstain"] = result["reason"] != ""
         return result
+
+    def measured_values(self, asked: pd.Series, measured: pd.DataFrame) -> dict[str, float]:
+        """What was measured of one configuration, by target; empty where it was not.
+
+        Args:
+            asked: a row of what :meth:`predict` gives; input size 0 is any.
+            measured: what ``configurations.measured`` gives.
+        """
+        own = rows_of(measured, self.tool, self.device, self.stage)
+        keys = ["pruning_ratio", "algorithm", "batch_size", *(["input_size"] if asked["input_size"] else [])]
+        same = own["model"].map(canonical) == canonical(str(asked["model"]))
+        for key in keys:
+            same &= own[key] == asked[key]
+        values = own[same][[MEASURES[target][0] for target in self.fitted]].mean()
+        return {
+            target: float(values[MEASURES[target][0]])
+            for target in self.fitted
+            if np.isfinite(values[MEASURES[target][0]])
+        }
 
     def adapt(self, points: pd.DataFrame) -> Predictor:
         """A predictor that has seen a few measured points of a new network or device.
