@@ -279,7 +279,7 @@ def test_few_runs_fit_nothing_and_say_so(data):
     done = run(data, "fit")
     assert done.exit_code == 1
     assert (
-        "a10 (ai3), inference, latency: 0 measured configurations, 12 are needed; those of tinynet"
+        "a10 (ai3), inference, latency: 0 measured configurations, 8 are needed; those of tinynet"
         in done.output
     )
     assert run(data, "predict", "--model", "resnet18", "--device", "a10", "--batch-size", "1").exit_code == 1
@@ -293,7 +293,7 @@ def test_a_dozen_runs_are_fitted_and_planned_with(data, tmp_path):
     done = run(data, "fit")
     assert done.exit_code == 0, done.output
     assert "nothing could be left out of one network: latency-perf4sight-xavier-training" in done.output
-    assert "xavier (perf4sight), training, memory: 6 measured configurations, 12 are needed" in done.output
+    assert "xavier (perf4sight), training, memory: 6 measured configurations, 8 are needed" in done.output
     asked = ("plan", "--device", "xavier", "--model", "resnet34", "--max-latency-ms", "2000")
     file = tmp_path / "next.toml"
     done = run(data, *asked, "--measure-next", "2", "--next-sweep", str(file))

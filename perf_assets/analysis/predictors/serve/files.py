@@ -131,6 +131,7 @@ def taken_over(earlier: Path, name: str, made_from: str, folder: Path) -> list[d
     if content["made_from"] != made_from:
         return None
     arrays_file = _arrays_file(file, content["arrays_sha256"])
+    folder.mkdir(parents=True, exist_ok=True)
     for part in (arrays_file, file):
         _replace(folder / part.name, part.read_bytes())
     return content["scores"]

@@ -9,7 +9,7 @@ import pytest
 from perf_assets.analysis.predictors.features.configurations import measured
 from perf_assets.analysis.predictors.features.shapes import UnknownNetworkError
 from perf_assets.analysis.predictors.fit.predictor import fit_predictor
-from perf_assets.analysis.predictors.serve import capacity
+from perf_assets.analysis.predictors.serve import capacity, predictor_set
 from perf_assets.analysis.predictors.serve.files import (
     ArtifactError,
     load_fitted,
@@ -19,6 +19,7 @@ from perf_assets.analysis.predictors.serve.files import (
 from perf_assets.analysis.predictors.serve.next_points import next_points
 from perf_assets.analysis.predictors.serve.predictor_set import (
     NoPredictorError,
+    fit_targets,
     load_predictor,
     name_of,
 )
@@ -294,3 +295,44 @@ def test_a_fit_takes_the_place_of_the_earlier_one_as_a_whole(rows, tmp_path):
     for file in folder.glob("*.json"):
         load_fitted(file)
     assert len(list(folder.glob("*.npz"))) == 2
+
+
+def test_what_would_come_out_the_same_is_not_fitted_again(tmp_path, monkeypatch):
+    """New runs of one device: the other's files are taken over, and all are as if everything were fitted again."""
+    runs = measured(pd.concat([small.runs(device=name) for name in ("tx2", "v100")]))
+    runs = runs[runs["pruning_ratio"].isin([0.0, 0.5])].reset_index(drop=True)
+    first, second, anew = (tmp_path / name for name in ("first", "second", "anew"))
+    fit_targets(runs, small.tables(), ("latency",), first)
+    own = (runs["device"] == "v100") & (runs["batch_size"] == 8)
+    runs.loc[own, "latency_ms"] *= 1.1
+    fitted_again = []
+    fit = predictor_set.fit_predictor
+    monkeypatch.setattr(
+        predictor_set,
+        "fit_predictor",
+        lambda rows, *rest: fitted_again.append(set(rows.frame["device"])) or fit(rows, *rest),
+    )
+    scores = fit_targets(runs, small.tables(), ("latency",), second, earlier=first)
+    assert [devices for devices in fitted_again if devices == {"tx2"}] == []
+    assert {"v100"} in fitted_again
+    assert scores == fit_targets(runs, small.tables(), ("latency",), anew)
+    assert {file.name: file.read_bytes() for file in second.iterdir()} == {
+        file.name: file.read_bytes() for file in anew.iterdir()
+    }
+    # Files that were changed are not trusted.
+    for file in second.glob("*tx2*.json"):
+        file.write_text(file.read_text().replace("tx2", "tx3", 1))
+    fit_targets(runs, small.tables(), ("latency",), tmp_path / "third", earlier=second)
+    assert fitted_again[-1] != {"v100"}
+    assert {"tx2"} in fitted_again
+
+
+def test_an_algorithm_that_nobody_asks_for_is_the_frameworks_choice(tmp_path):
+    runs = measured(small.runs()).assign(algorithm="guess")
+    fit_targets(runs, small.tables(), ("latency",), tmp_path)
+    predictor = load_predictor(tmp_path, "tx2", tables=small.tables())
+    asked = pd.DataFrame({"model": ["wide", "wide"], "batch_size": [8, 8], "algorithm": ["", "fft"]})
+    answer = predictor.predict(asked)
+    assert answer["algorithm"].tolist() == ["guess", "fft"]
+    assert answer["latency_reason"][0] == ""
+    assert "never measured" in answer["latency_reason"][1]
