@@ -32,7 +32,7 @@ perf-assets sql "SELECT model, batch_size, device, round(latency_ms, 3) AS laten
     quality FROM cleaned_runs WHERE tool = 'perf_assets' AND (config->'spec'->>'sweep') = 'demo'
     ORDER BY started_at DESC LIMIT 1"
 
-echo "== What takes resnet34, which was never measured here? A grid of four other networks, a fit, then the truth (a minute)"
+echo "== What takes resnet34, which was never measured here? A grid of three other networks, a fit, then the truth (a minute)"
 quietly perf-assets sweep sweeps/processor.toml --stage quick
 device=$(perf-assets sql --csv "SELECT device FROM cleaned_runs WHERE (config->'spec'->>'sweep') = 'processor' LIMIT 1" | tail -n 1)
 # Held out, so that a second demo predicts it as blindly as the first; nothing to fit is told below.

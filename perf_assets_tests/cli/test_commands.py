@@ -48,6 +48,7 @@ def test_asset_materialize(project, data):
     assert (project / "data" / "dagster_home" / "storage").is_dir()
 
 
+@pytest.mark.timeout(1200)  # four minutes on two quiet cores, and other tests run beside it
 def test_demo(project, data):
     """What 'make demo' runs once the environment stands."""
     for name in ("demo.sh", "sweeps", "studies"):

@@ -8,9 +8,9 @@ from perf_assets.analysis.predictors.evaluation import leakage
 from perf_assets.analysis.predictors.features.configurations import measured
 from perf_assets.analysis.predictors.features.shapes import NetworkTables, UnknownNetworkError
 from perf_assets.analysis.predictors.serve.predictor_set import (
-from perf_assets.schema.device_catalog import catalog, device_facts, devices
     fit_targets,
 )
+from perf_assets.schema.device_catalog import catalog, device_facts, devices
 from perf_assets_tests.analysis.predictors import small
 
 
