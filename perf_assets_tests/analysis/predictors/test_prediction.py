@@ -221,6 +221,14 @@ def test_a_device_without_runs_is_named_as_such(world, tmp_path):
     done = run(copy, "predict", "--model", "wide", "--device", "a100", "--batch-size", "32")
     assert done.exit_code == 0, done.output
     assert "answered from l40s, v100" in done.output
+    done = run(copy, "plan", "--device", "l40s", "--device", "v100", "--model", "wide", "--sure")
+    assert done.exit_code == 0, done.output
+    answer = done.output.partition("which device (most images a second)")[2].partition("worth their cost")[0]
+    levels = [line for line in answer.splitlines() if "wide" in line]
+    assert len(levels) == len(small.LEVELS_PCT)
+    # Both are as slow as their data sheets say, and the L40S' says six times the arithmetic.
+    assert all(line.split("│")[1].strip() == "l40s" for line in levels)
+    assert all(line.split("│")[-3].strip() == "v100" for line in levels)
     done = run(copy, "predict", "--model", "wide", "--device", "abacus", "--batch-size", "32")
     assert done.exit_code == 1
     assert "device_catalog.toml" in done.output
