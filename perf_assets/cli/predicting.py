@@ -1,4 +1,4 @@
-"""Predictors: ``fit``, ``predict`` and ``plan``."""
+"""Predictors: ``fit`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def fit(train_networks: tuple[str, ...], eval_networks: tuple[str, ...]) -> None
             chosen = ChosenNetworks(train_networks, eval_networks)
         scores = pipeline.fit_all(data_paths(), chosen)
         shortages = _shortages()
-    if not scores:
+    fitted = sorted(file.stem for file in data_paths().predictors.glob("*.json"))
+    if not scores and not fitted:
         raise click.ClickException("\n".join([_nothing_fitted(shortages), *shortages, _CURE]))
     columns = [
         *("target", "device", "split", "method", "n", "mape", "mape_answered"),
@@ -43,6 +44,11 @@ def fit(train_networks: tuple[str, ...], eval_networks: tuple[str, ...]) -> None
     ]
     rows = [tuple(row.get(name) for name in columns) for row in scores if row["group"] == "all"]
     print_table(columns, rows)
+    judged = {(row["target"], row["device"], row["stage"]) for row in scores}
+    unjudged = [name for name in fitted if (name.split("-")[0], *name.split("-")[2:]) not in judged]
+    unjudged = [name for name in unjudged if "-any-" not in name]
+    if unjudged:
+        say(f"fitted and not judged, nothing could be left out of one network: {', '.join(unjudged)}")
     if shortages:
         say("\n".join(["not fitted, too few configurations were measured:", *shortages, _CURE]))
 
@@ -53,22 +59,22 @@ _MODEL = click.option(
     help="Network: of a dropped layer table, torchvision's name, or package.module:name of your own.",
 )
 _DEVICE = click.option("--device", required=True, help="Device, as in cleaned_runs.device.")
-_STAGE = click.option(
+STAGE = click.option(
     "--stage", default="training", show_default=True, type=click.Choice(["training", "inference"])
 )
-_INPUT = click.option("--input-size", type=click.IntRange(min=1), help="Input height = width in pixels.")
+INPUT = click.option("--input-size", type=click.IntRange(min=1), help="Input height = width in pixels.")
 _ALGORITHM = click.option("--algorithm", default="", help="Convolution algorithm, where runs have one.")
 
 
 @click.command()
 @_MODEL
 @_DEVICE
-@_STAGE
+@STAGE
 @click.option("--batch-size", required=True, type=click.IntRange(min=1))
 @click.option(
     "--pruning", default=0.0, show_default=True, type=click.FloatRange(0, 100), help="Percent pruned away."
 )
-@_INPUT
+@INPUT
 @_ALGORITHM
 def predict(
     model: str,
@@ -90,7 +96,7 @@ def predict(
         "algorithm": algorithm,
     }
     with plain_errors():
-        answer = pipeline.ask(data_paths(), device, stage, configuration, _own_networks([model]))
+        answer = pipeline.ask(data_paths(), device, stage, configuration, own_networks([model]))
     if device not in answer.learnt_on:
         say(f"no run of {device} was measured: answered from {', '.join(answer.learnt_on)}")
     rows = answer.rows.astype(object).where(answer.rows.notna(), None)
@@ -101,66 +107,6 @@ def predict(
         )
 
 
-@click.command()
-@click.option("--device", "devices", required=True, multiple=True, help="Device; several are compared.")
-@_STAGE
-@click.option("--model", "models", multiple=True, help="Network; default is every measured one.")
-@click.option("--max-memory-mib", type=float, help="Largest memory in use.")
-@click.option("--max-latency-ms", type=float, help="Largest time of one step.")
-@click.option("--sure", is_flag=True, help="Judge by the upper ends of the intervals.")
-@click.option("--measure-next", type=click.IntRange(min=1), help="Name so many points to measure next.")
-@_INPUT
-def plan(
-    devices: tuple[str, ...],
-    stage: str,
-    models: tuple[str, ...],
-    max_memory_mib: float | None,
-    max_latency_ms: float | None,
-    sure: bool,
-    measure_next: int | None,
-    input_size: int | None,
-) -> None:
-    """Show the largest batch that fits on each device, which batch sizes and pruning levels are worth their cost,
-    and what to measure next."""
-    import pandas as pd
-
-    from perf_assets.analysis.predictors import pipeline
-    from perf_assets.analysis.predictors.serve import capacity
-
-    with plain_errors():
-        paths = data_paths()
-        seen = pipeline.read_measurements(paths)
-        parts = []
-        for device in devices:
-            predictor = pipeline.load(paths, device, stage, seen, _own_networks(models))
-            own = seen.runs[seen.runs["device"].isin(predictor.learnt_on) & (seen.runs["stage"] == stage)]
-            named = list(models) or sorted(own["model"].unique())
-            parts.append(capacity.grid(predictor, named, input_size=input_size or 0))
-        predictions = pd.concat(parts, ignore_index=True)
-        if predictions.empty:
-            raise ValueError(
-                f"no shapes of {', '.join(models)}: drop a layer table, or use torchvision's names"
-            )
-    meets = capacity.feasible(predictions, max_memory_mib, max_latency_ms, sure=sure)
-    names = ["model", "pruning_ratio", "batch_size", "latency", "memory", "energy", "abstain"]
-    columns = [*(["device"] if len(devices) > 1 else []), *(name for name in names if name in predictions)]
-    shown = {"latency": "latency ms", "memory": "memory MiB", "energy": "energy J", "pruning_ratio": "pruned"}
-    header = [shown.get(name, name.replace("_", " ")) for name in columns]
-    if not meets.any():
-        raise click.ClickException("no configuration meets these limits")
-    tables = {
-        "largest batch": capacity.largest_batches(predictions, meets),
-        "worth their cost (no other is faster per image, less pruned and smaller)": capacity.pareto(
-            predictions, meets
-        ),
-    }
-    if measure_next is not None and "latency" in predictions:
-        tables["to measure next (least sure)"] = capacity.least_sure(predictions[meets], measure_next)
-    for title, rows in tables.items():
-        click.echo(title)
-        print_table(header, [*rows[columns].itertuples(index=False, name=None)])
-
-
 _CURE = "measure more with 'perf-assets sweep', or drop profiles of these devices"
 
 
@@ -169,11 +115,18 @@ def _shortages() -> list[str]:
     from perf_assets.analysis.predictors import pipeline
     from perf_assets.analysis.predictors.serve.predictor_set import shortages
 
+    seen = pipeline.read_measurements(data_paths())
     return [
         f"  {row['device']} ({row['tool']}), {row['stage']}, {row['target']}: {row['measured']} measured"
-        f" configurations, {row['needed']} are needed"
-        for row in shortages(pipeline.read_measurements(data_paths()).runs)
+        f" configurations, {row['needed']} are needed{_shapeless(row['shapeless'])}"
+        for row in shortages(seen.runs, seen.tables)
     ]
+
+
+def _shapeless(networks: list[str]) -> str:
+    if not networks:
+        return ""
+    return f"; those of {', '.join(networks)} do not count, nobody knows its shapes: drop a layer table of it"
 
 
 def _nothing_fitted(shortages: list[str]) -> str:
@@ -183,7 +136,7 @@ def _nothing_fitted(shortages: list[str]) -> str:
     return "nothing to fit: no run of a profiler is in the tables"
 
 
-def _own_networks(models: Iterable[str]) -> dict:
+def own_networks(models: Iterable[str]) -> dict:
     """Networks that are named as ``package.module:name``; modules of the working folder can be imported."""
     from perf_assets.analysis.predictors.features.shapes import imported
 

@@ -209,7 +209,12 @@ def devices() -> dict[str, Device]:
 
 
 def device_facts(name: str) -> Device:
-    """Facts of a device; of an unknown one, those of a middling accelerator, which a fit then scales as a
-    whole."""
-    typical = Device(name, 10.0, 500.0, float("inf"), 250.0, False, 2023, f"not in {DEVICES_FILE.name}")
-    return devices().get(name, typical)
+    """Facts of a device; of an unknown one, those of a middling accelerator or processor, which a fit then scales as
+    a whole: how arithmetic, bandwidth and calls compare differs between the two by more than among either."""
+    known = devices().get(name)
+    if known is not None:
+        return known
+    source = f"not in {DEVICES_FILE.name}"
+    if catalog().name(name)[1] == "cpu":
+        return Device(name, 1.0, 60.0, float("inf"), 65.0, True, 2023, source)
+    return Device(name, 10.0, 500.0, float("inf"), 250.0, False, 2023, source)

@@ -6,13 +6,17 @@ PREDICTOR_SCORES = table(
     "predictor_scores",
     "How far a method is off on one split of the measured runs: held-out groups, and labelled leaky splits "
     "beside them.",
-    text("target", "latency, memory (used), memory_allocated, memory_reserved, energy, oom or layer_latency"),
+    text(
+        "target",
+        "latency, memory (used), memory_allocated, memory_reserved, energy, oom, layer_latency; energy_at_limit and "
+        "time_at_limit: of a run, from one measured point, under another power limit",
+    ),
     text("device", "the device, such as tx2; of several devices in one fit, the held-out one"),
     text("stage", "training or inference"),
     text(
         "method",
         "perf_assets, or a baseline: perf4sight, ai3, nnls, roofline, boosted_roofline, one_factor, "
-        "tdp_times_time, constant",
+        "tdp_times_time, no_change, constant",
     ),
     text(
         "split",

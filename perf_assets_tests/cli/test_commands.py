@@ -48,6 +48,7 @@ def test_asset_materialize(project, data):
     assert (project / "data" / "dagster_home" / "storage").is_dir()
 
 
+@pytest.mark.timeout(1200)  # four minutes on two quiet cores, and other tests run beside it
 def test_demo(project, data):
     """What 'make demo' runs once the environment stands."""
     for name in ("demo.sh", "sweeps", "studies"):
@@ -77,6 +78,22 @@ def test_demo(project, data):
         "(SELECT left(file_id, 16) FROM source_files WHERE starts_with(path, 'examples/'))"
     )
     assert sql(data, measured) == [(1,)]
+    # A network that no fit has seen was predicted and measured: both are shown, or why one is not.
+    [(measured_ms, quality)] = sql(
+        data,
+        "SELECT latency_ms, quality FROM cleaned_runs WHERE model = 'resnet34' AND batch_size = 3 AND "
+        "(config->'spec'->>'sweep') = 'unseen' AND status = 'ok'",
+    )
+    [(undisturbed,)] = sql(
+        data,
+        "SELECT count(*) FROM cleaned_runs WHERE (config->'spec'->>'sweep') = 'processor' AND status = 'ok' "
+        "AND NOT list_has_any(quality, ['contended', 'throttled', 'unstable'])",
+    )
+    if undisturbed < 8:
+        assert "Not predicted" in done.stdout
+    elif not quality:
+        line = next(line for line in done.stdout.splitlines() if line.startswith("│ latency"))
+        assert f"{measured_ms:.4g}"[:4] in line
     # A request takes 40 ms, so as many requests as instances nearly reach what the instances can serve, and no
     # more requests pass it.
     levels = dict(

@@ -30,8 +30,19 @@ TREES = 100
 MOST_ROWS = 4000
 """More rows are thinned evenly within each network: neighbouring input sizes teach the same."""
 
-MIN_ROWS = 20
-"""Fewer measured configurations of a device, stage and target are not fitted to."""
+MIN_ROWS = 8
+"""Fewer measured configurations of a device, stage and target are not fitted to: with two networks at four batch sizes
+data sheets need but a scale, and how few the networks are shows in the intervals."""
+
+MIN_PAIRS = 20
+"""Fewer pairs of power limits are not fitted to: what a limit does has no data sheet to start from."""
+
+FEWEST_LEFT = 6
+"""Where something is left out to judge, so many rows have to be left to learn from."""
+
+JUDGED_ROWS = 20
+"""Fewer rows of one network at several pruning levels are no split of their own; five times as many allow a random
+one."""
 
 MIN_LAYERS = 200
 """Fewer timed convolutions of a device tell too little."""
@@ -49,6 +60,12 @@ USUAL_GROUPS = 3.0
 CALIBRATION_TREES = 20
 FOLDS = 6
 """Trees, and at most how many fits, that only see how what was left out is missed."""
+
+MOST_PAIRS = 4000
+LIMIT_TREES = 60
+LIMIT_LEAF = 10
+"""Of what other power limits do: at most so many pairs of limits, trees, and fewest pairs of a leaf (errors on left-out
+networks of an A40 and a P100 are flat from 10 to 20 and grow below)."""
 
 LOCAL_SHARE = 0.7
 """Part of the scatter within a network that its neighbouring sizes share; the rest is noise. Repeated runs

@@ -9,7 +9,7 @@ every known network on every measured device        ->  table predictions
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perf_assets.store.database import open_readonly
@@ -18,12 +18,13 @@ from perf_assets.workspace.locks import exclusive
 from perf_assets.workspace.paths import DataPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import pandas as pd
     from torch import nn
 
     from perf_assets.analysis.predictors.evaluation.scores import ChosenNetworks
+    from perf_assets.analysis.predictors.features.design import Design
     from perf_assets.analysis.predictors.features.shapes import NetworkTables
     from perf_assets.analysis.predictors.serve.predictor_set import Predictor
 
@@ -54,6 +55,8 @@ class Measurements:
     runs: pd.DataFrame
     layers: pd.DataFrame
     tables: NetworkTables
+    designs: dict[tuple[str, str, str], Design] = field(default_factory=dict)
+    """Designs that were made of them, by tool, device and stage: assets share them."""
 
 
 def read_measurements(paths: DataPaths) -> Measurements:
@@ -103,18 +106,32 @@ def fit(
         aside = paths.predictors / "fitting"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        scores = fit_targets(seen.runs, seen.tables, targets, aside, seen.layers, chosen)
+        scores = fit_targets(
+            seen.runs,
+            seen.tables,
+            targets,
+            aside,
+            seen.layers,
+            chosen,
+            earlier=paths.predictors,
+            designs=seen.designs,
+        )
         replace_fitted(aside, paths.predictors, targets)
     return scores
 
 
 def publish_scores(paths: DataPaths) -> list[dict[str, Any]]:
-    """Put the scores of all saved predictors into ``predictor_scores``."""
+    """Put the scores of all saved predictors, and of predictions at other power limits, into
+    ``predictor_scores``."""
+    from perf_assets.analysis.predictors.power.limits import score_limits
+    from perf_assets.analysis.predictors.power.traces import read_points
     from perf_assets.analysis.predictors.serve.files import load_fitted
 
     scores = [
         row for file in sorted(paths.predictors.glob("*.json")) for row in load_fitted(file)[1]["scores"]
     ]
+    with open_readonly(paths.database) as connection:
+        scores += score_limits(read_points(connection))
     publish_computed(paths, {"predictor_scores": scores})
     return scores
 
@@ -142,7 +159,8 @@ class Answer:
     """What the predictors say of one configuration."""
 
     rows: pd.DataFrame
-    """A row a target: target, predicted, lower, upper, unit; of out of memory the probability alone."""
+    """A row a target: target, predicted, lower, upper, unit; of out of memory the probability alone. ``measured``
+    beside them where the tables hold this very configuration."""
     abstained: str | None
     """Why the numbers are a guess; None where they are not."""
     learnt_on: tuple[str, ...]
@@ -171,7 +189,8 @@ def ask(
     """
     import pandas as pd
 
-    predictor = load(paths, device, stage, networks=dict(networks or {}))
+    seen = read_measurements(paths)
+    predictor = load(paths, device, stage, seen, dict(networks or {}))
     asked = pd.DataFrame([configuration])
     answer = predictor.predict(asked)
     if answer.empty:
@@ -183,8 +202,11 @@ def ask(
     ]
     if "oom" in answer:
         rows.append(("out of memory", float(first["oom"]), None, None, "probability"))
+    table = pd.DataFrame(rows, columns=["target", "predicted", "lower", "upper", "unit"])
+    if measured := predictor.measured_values(first, seen.runs):
+        table["measured"] = table["target"].map(measured)
     return Answer(
-        pd.DataFrame(rows, columns=["target", "predicted", "lower", "upper", "unit"]),
+        table,
         str(first["reason"]) if first["abstain"] else None,
         tuple(predictor.learnt_on),
     )
@@ -210,6 +232,23 @@ def publish_predictions(paths: DataPaths, measurements: Measurements | None = No
     rows = prediction_rows(paths.predictors, seen.runs, seen.tables)
     publish_computed(paths, {"predictions": rows})
     return checked
+
+
+def power_limits(
+    paths: DataPaths, devices: Collection[str], stage: str, models: Collection[str], max_slower_pct: float
+) -> pd.DataFrame:
+    """Which power limit saves most energy for at most so much more time; see ``power.advice.best_limits``.
+
+    Raises:
+        NoDatabaseError: nothing was published yet.
+        ValueError: no such run tells its power limit and energy.
+    """
+    from perf_assets.analysis.predictors.power.advice import best_limits
+    from perf_assets.analysis.predictors.power.traces import read_points
+
+    with open_readonly(paths.database) as connection:
+        points = read_points(connection)
+    return best_limits(points, devices, max_slower_pct, models, stage)
 
 
 def predictions_hold(drift: Mapping[str, float]) -> bool:

@@ -29,7 +29,16 @@ A sweep is a TOML file::
     points = 20                  # of the 100 sizes of each combination
     target = 0.05                # stop once every size is known to ±5 %
 
-Its stages are ``sanity`` (the smallest size of every combination), ``quick`` (10 sizes) and ``full`` (100). A
+or a list of points, for which every stage measures all of them::
+
+    name = "next"
+
+    [[points]]                   # any fields of a profile spec
+    network = "vgg16"
+    stage = "training"
+    batch_size = 24
+
+The stages of a grid are ``sanity`` (the smallest size of every combination), ``quick`` (10 sizes) and ``full`` (100). A
 combination is everything but the size; its larger sizes are measured only once its sanity point is ``ok``.
 """
 
@@ -52,6 +61,8 @@ SWEEP_STAGES = ("sanity", "quick", "full")
 
 _OWN_FIELDS = ("network", "stage", "algorithm", "precision", "device", "sweep", "sweep_stage")
 """Fields of a profile spec that a sweep says itself."""
+_GRID_ONLY = ("stages", "algorithms", "precisions", "pruning", "factors", "sizes", "budget")
+"""What belongs to a grid, and to each point of a list."""
 
 
 class Pruning(StrictModel):
@@ -101,6 +112,9 @@ class Sweep(StrictModel):
     """A declared grid; fields as in the module's example."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="a name, not a path")
+    points: tuple[dict[str, Any], ...] = Field(
+        default=(), description="points by themselves, instead of a grid: fields of a profile spec"
+    )
     networks: tuple[str, ...] = Field(min_length=1)
     vary: Literal["batch_size", "input_size"]
     smallest: int = Field(ge=1)
@@ -125,6 +139,11 @@ class Sweep(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        twice = [name for name in _GRID_ONLY if self.points and name in self.model_fields_set]
+        if twice:
+            raise ValueError(
+                f"{twice[0]} beside a list of points: say it in each point, or leave the list out"
+            )
         if self.smallest > self.largest:
             raise ValueError(f"smallest {self.smallest} is above largest {self.largest}: swap them")
         for name, values in self.factors.items():
@@ -147,6 +166,14 @@ def read_sweep(path: str | Path) -> Sweep:
 
 def parse_sweep(fields: Mapping[str, Any], where: str = "sweep") -> Sweep:
     """Sweep from a mapping; errors as :func:`read_sweep`."""
+    listed = fields.get("points")
+    if isinstance(listed, list) and listed and all(isinstance(point, dict) for point in listed):
+        # What a grid has to say follows from a list of points.
+        vary = fields.get("vary", "batch_size")
+        sizes_listed = [size for point in listed if isinstance(size := point.get(vary, 1), int)] or [1]
+        ends = {"smallest": min(sizes_listed), "largest": max(sizes_listed)}
+        networks = list(dict.fromkeys(point["network"] for point in listed if "network" in point))
+        fields = {"vary": vary, "networks": networks, **ends, **fields}
     return validated(Sweep, fields, where)
 
 
@@ -163,36 +190,66 @@ def sizes(sweep: Sweep, sweep_stage: str) -> list[int]:
 
 
 def points(sweep: Sweep, sweep_stage: str) -> list[ProfileSpec]:
-    """All points of a stage in random order, the same order for the same seed."""
-    ways = [(way, pruning.seed) for pruning in sweep.pruning for way in pruning.ways()]
+    """All points of a stage: of a grid in random order, the same order for the same seed; of a list as listed."""
+    where = f"sweep {sweep.name}, options"
+    common = {"sweep": sweep.name, "sweep_stage": sweep_stage}
+    devices = sweep.devices or ("cpu",)
+    if sweep.points:
+        one_of("stage of a sweep", sweep_stage, SWEEP_STAGES)
+        listed = itertools.product(enumerate(sweep.points, start=1), devices)
+        return [
+            _spec(
+                sweep,
+                sweep.options | point | common | {"device": device},
+                f"sweep {sweep.name}, point {number}",
+            )
+            for (number, point), device in listed
+        ]
+    ways = [
+        {"pruning_method": method, "pruning_ratio": ratio, "pruning_seed": pruning.seed}
+        for pruning in sweep.pruning
+        for method, ratio in pruning.ways()
+    ]
     grid = itertools.product(
         sweep.networks,
-        (*((None,) if sweep.unpruned else ()), *ways),
+        (*(({},) if sweep.unpruned else ()), *ways),
         sweep.stages,
         sweep.algorithms,
         sweep.precisions,
-        sweep.devices or ("cpu",),
+        devices,
         itertools.product(*sweep.factors.values()),
         sizes(sweep, sweep_stage),
     )
-    where = f"sweep {sweep.name}, options"
     found = []
     for network, pruned, stage, algorithm, precision, device, values, size in grid:
-        fields = sweep.options | dict(zip(sweep.factors, values, strict=True))
+        fields = sweep.options | dict(zip(sweep.factors, values, strict=True)) | pruned | common
         fields |= {"network": network, "stage": stage, "algorithm": algorithm, "precision": precision}
-        fields |= {"device": device, sweep.vary: size, "sweep": sweep.name, "sweep_stage": sweep_stage}
-        spec = parse_spec(fields, where)
-        if pruned is not None:
-            (method, ratio), seed = pruned
-            name = pruned_model_name(network, method, ratio, seed, spec.variant)
-            fields |= {"pruned_model": str(Path(sweep.pruned_models) / name), "pruning_method": method}
-            spec = parse_spec(fields | {"pruning_ratio": ratio, "pruning_seed": seed}, where)
-        found.append(spec)
+        found.append(_spec(sweep, fields | {"device": device, sweep.vary: size}, where))
     random.Random(sweep.seed).shuffle(found)
     return found
 
 
+def _spec(sweep: Sweep, fields: dict[str, Any], where: str) -> ProfileSpec:
+    """The spec of a point; of a pruned network with the folder of its model."""
+    pruned = {
+        name: fields[name] for name in ("pruning_method", "pruning_ratio", "pruning_seed") if name in fields
+    }
+    if "pruning_ratio" not in pruned or "pruning_method" not in pruned or "pruned_model" in fields:
+        return parse_spec(fields, where)
+    variant = parse_spec({name: value for name, value in fields.items() if name not in pruned}, where).variant
+    name = pruned_model_name(
+        fields["network"],
+        pruned["pruning_method"],
+        pruned["pruning_ratio"],
+        pruned.get("pruning_seed", 0),
+        variant,
+    )
+    return parse_spec(fields | {"pruned_model": str(Path(sweep.pruned_models) / name)}, where)
+
+
 def combination_key(sweep: Sweep, spec: ProfileSpec) -> str:
-    """What points that differ only in size share: the key of the smallest of them, which is the sanity
-    point."""
+    """What points that differ only in size share: the key of the smallest of them, which is the sanity point. Each
+    point of a list stands by itself."""
+    if sweep.points:
+        return spec.key
     return spec.model_copy(update={sweep.vary: sweep.smallest}).key

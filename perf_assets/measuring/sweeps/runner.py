@@ -102,7 +102,7 @@ def run_sweep(
         refusals[first] = f"its larger sizes are not measured, it is {sanity_status}"
 
     def is_sanity(spec: ProfileSpec) -> bool:
-        return getattr(spec, sweep.vary) == sweep.smallest
+        return combination_key(sweep, spec) == spec.key
 
     pending = []
     for spec in points(sweep, sweep_stage):

@@ -10,6 +10,7 @@ from perf_assets.analysis.predictors import pipeline as prediction
 from perf_assets.analysis.predictors.features.shapes import NetworkTables
 from perf_assets.cli.app import cli
 from perf_assets.intake.pipeline import ingest, rebuild
+from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets_tests.analysis.predictors import small
 from perf_assets_tests.support import EXAMPLES, SAMPLES, needs_samples, sql
 
@@ -220,6 +221,14 @@ def test_a_device_without_runs_is_named_as_such(world, tmp_path):
     done = run(copy, "predict", "--model", "wide", "--device", "a100", "--batch-size", "32")
     assert done.exit_code == 0, done.output
     assert "answered from l40s, v100" in done.output
+    done = run(copy, "plan", "--device", "l40s", "--device", "v100", "--model", "wide", "--sure")
+    assert done.exit_code == 0, done.output
+    answer = done.output.partition("which device (most images a second)")[2].partition("worth their cost")[0]
+    levels = [line for line in answer.splitlines() if "wide" in line]
+    assert len(levels) == len(small.LEVELS_PCT)
+    # Both are as slow as their data sheets say, and the L40S' says six times the arithmetic.
+    assert all(line.split("│")[1].strip() == "l40s" for line in levels)
+    assert all(line.split("│")[-3].strip() == "v100" for line in levels)
     done = run(copy, "predict", "--model", "wide", "--device", "abacus", "--batch-size", "32")
     assert done.exit_code == 1
     assert "device_catalog.toml" in done.output
@@ -272,10 +281,48 @@ def test_networks_to_learn_from_and_to_judge_by_can_be_named(world, tmp_path):
 
 
 def test_few_runs_fit_nothing_and_say_so(data):
-    shutil.copytree(EXAMPLES / "profiles" / "perf4sight", data.drops / "perf4sight")
+    shutil.copytree(EXAMPLES / "profiles" / "ai3", data.drops / "ai3")
     ingest(data)
     assert prediction.fit_all(data) == []
-    assert run(data, "predict", "--model", "resnet18", "--device", "tx2", "--batch-size", "1").exit_code == 1
+    done = run(data, "fit")
+    assert done.exit_code == 1
+    assert (
+        "a10 (ai3), inference, latency: 0 measured configurations, 8 are needed; those of tinynet"
+        in done.output
+    )
+    assert run(data, "predict", "--model", "resnet18", "--device", "a10", "--batch-size", "1").exit_code == 1
+
+
+def test_a_dozen_runs_are_fitted_and_planned_with(data, tmp_path):
+    """The shipped runs of a Xavier: one network, so nothing is promised of others."""
+    for name in ("perf4sight", "layer_tables"):
+        shutil.copytree(EXAMPLES / "profiles" / name, data.drops / name)
+    ingest(data)
+    done = run(data, "fit")
+    assert done.exit_code == 0, done.output
+    assert "nothing could be left out of one network: latency-perf4sight-xavier-training" in done.output
+    assert "xavier (perf4sight), training, memory: 6 measured configurations, 8 are needed" in done.output
+    asked = ("plan", "--device", "xavier", "--model", "resnet34", "--max-latency-ms", "2000")
+    file = tmp_path / "next.toml"
+    done = run(data, *asked, "--measure-next", "2", "--next-sweep", str(file))
+    assert done.exit_code == 0, done.output
+    listed = read_sweep(file).points
+    assert [point["network"] for point in listed] == ["resnet34", "resnet34"]
+    assert {point["stage"] for point in listed} == {"training"}
+    assert run(data, *asked, "--next-sweep", str(file)).exit_code == 1
+
+
+def test_what_was_measured_stands_beside_what_is_predicted(world):
+    asked = ("predict", "--model", "wide", "--device", "tx2", "--batch-size", "32")
+    done = run(world, *asked)
+    [(latency_ms,)] = sql(
+        world,
+        "SELECT latency_ms FROM cleaned_runs WHERE model = 'wide' AND batch_size = 32 AND pruning_ratio = 0"
+        " AND latency_ms IS NOT NULL",
+    )
+    line = next(line for line in done.output.splitlines() if "latency" in line)
+    assert float(line.split("│")[6]) == pytest.approx(latency_ms, rel=1e-4)
+    assert "measured" not in run(world, *asked[:-1], "33").output
 
 
 @needs_samples("predictors")

@@ -201,3 +201,38 @@ def test_the_documented_example_is_a_sweep(tmp_path):
     assert len(found) == 2 * 2 * 2 * 2 * 2 * len(grid.sizes(sweep, "quick"))
     pruned = next(spec for spec in found if spec.pruning_method)
     assert pruned.pruned_model == f"pruned_models/{pruned.network}-structured_magnitude-0.50-seed0"
+
+
+POINTS = {
+    "name": "listed",
+    "points": [
+        {"network": "lenet5", "batch_size": 3},
+        {"network": "lenet5", "batch_size": 1, "pruning_method": "structured_random", "pruning_ratio": 0.5},
+    ],
+    "options": FIELDS["options"],
+}
+
+
+def test_a_list_of_points_is_measured_whole_in_every_stage(tmp_path):
+    sweep = parse_sweep(POINTS)
+    for stage in grid.SWEEP_STAGES:
+        asked = grid.points(sweep, stage)
+        assert [(spec.batch_size, spec.pruning_ratio) for spec in asked] == [(3, None), (1, 0.5)]
+        assert "structured_random-0.50" in asked[1].pruned_model
+    alone = parse_sweep({**POINTS, "points": POINTS["points"][:1]})
+    report = run_sweep(alone, "sanity", tmp_path / "out")
+    assert report.points.keys() == {"ok"}
+    assert run_sweep(alone, "quick", tmp_path / "out").points.keys() == {"known"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stages": ["training"]}, "stages beside a list of points"),
+        ({"points": [{"network": "lenet5", "batch_sizes": 3}]}, "batch_sizes"),
+        ({"points": [{"batch_size": 3}]}, "network"),
+    ],
+)
+def test_a_list_of_points_that_cannot_be_is_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        parse_sweep({**POINTS, **change})

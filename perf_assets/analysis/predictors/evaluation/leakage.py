@@ -9,7 +9,7 @@ import pandas as pd
 
 from perf_assets.analysis.predictors.evaluation.scores import (
     GROUPED_SPLITS,
-    MIN_ROWS,
+    JUDGED_ROWS,
     Fit,
     folds,
     leaks,
@@ -47,7 +47,7 @@ def learnt_from_shuffled(
     for name, rows in _designs(measured, tables):
         for target in MEASURES:
             known = rows.rows(np.isfinite(values_of(rows.frame, target)))
-            if len(known) < MIN_ROWS or known.frame["model"].nunique() < 2:
+            if len(known) < JUDGED_ROWS or known.frame["model"].nunique() < 2:
                 continue
             true_pct, shuffled_pct = shuffled_target_score(known, target, fit=fit)
             if shuffled_pct < SHUFFLED_FACTOR * true_pct:

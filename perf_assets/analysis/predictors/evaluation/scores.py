@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perf_assets.analysis.predictors.constants import FOLDS, MIN_ROWS
+from perf_assets.analysis.predictors.constants import FEWEST_LEFT, FOLDS, JUDGED_ROWS, MIN_ROWS
 from perf_assets.analysis.predictors.evaluation.baselines import baselines_of
 from perf_assets.analysis.predictors.features.configurations import MEASURES
 from perf_assets.analysis.predictors.features.costs import snapshot_of, values_of
@@ -87,13 +87,13 @@ def folds(frame: pd.DataFrame) -> Iterator[Fold]:
             yield Fold("leave_one_network_out", str(name), model != name, model == name, "network")
     of_config = np.isin(level, CONFIG_LEVELS_PCT)
     own = model == CONFIG_NETWORK
-    if (own & of_config).sum() >= MIN_ROWS and (own & ~of_config).any():
+    if (own & of_config).sum() >= JUDGED_ROWS and (own & ~of_config).any():
         yield Fold("config", CONFIG_NETWORK, own & of_config, own & ~of_config, "variant")
     for name in np.unique(model):
         own = model == name
-        if (own & of_config).sum() >= MIN_ROWS and (own & ~of_config).any():
+        if (own & of_config).sum() >= JUDGED_ROWS and (own & ~of_config).any():
             yield Fold("unseen_pruning_level", str(name), own & of_config, own & ~of_config, "variant")
-    if len(frame) >= 5 * MIN_ROWS:
+    if len(frame) >= 5 * JUDGED_ROWS:
         held = np.random.default_rng(SEED).random(len(frame)) < 0.2
         yield Fold("random_leaky", "all", ~held, held, "variant")
 
@@ -141,7 +141,7 @@ def leaks(train: Design, held: Design) -> list[str]:
     for measure in [column for column, _ in MEASURES.values() if column in everything]:
         y = everything[measure].to_numpy(float)
         known = np.isfinite(y)
-        if known.sum() < MIN_ROWS:
+        if known.sum() < JUDGED_ROWS:
             continue
         target = pd.Series(y[known]).rank()
         for name in columns:
@@ -245,7 +245,7 @@ def score_target(
     for fold in splits(design.frame):
         train, held = design.rows(fold.train), design.rows(fold.held)
         y_train, y_held = y[fold.train], y[fold.held]
-        if len(train) < MIN_ROWS and fold.split != "config":
+        if len(train) < FEWEST_LEFT and fold.split != "config":
             continue
         fitted = _fitted(train, held, target, fold.new, fit)
         methods = {OURS: _ours(fitted, held, y_held)}
@@ -311,7 +311,7 @@ def score_oom(design: Design, device: str, *, fit: Fit = fit_predictor) -> list[
         train, held = design.rows(fold.train), design.rows(fold.held)
         truth = held.frame["oom"].to_numpy() > 0.5
         fits = np.isfinite(train.frame["memory_used_mib"].to_numpy(float))
-        if fits.sum() < MIN_ROWS or train.frame["oom"].nunique() < 2:
+        if fits.sum() < JUDGED_ROWS or train.frame["oom"].nunique() < 2:
             continue
         fitted = fit(train.rows(fits), "memory", ()).with_limit(train)
         judged = {OURS: fitted.out_of_memory(held) > 0.5}

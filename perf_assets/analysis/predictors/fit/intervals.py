@@ -102,14 +102,31 @@ class Deviation:
         half_widths = np.full(len(x), self.half_width)
         if not len(self.ratios):
             return np.zeros(len(x)), half_widths
-        noise = (1 - known.LOCAL_SHARE) * self.within + 1e-12
-        known_points = self._kernel(self.x, self.x, self.groups, self.groups) + noise * np.eye(len(self.x))
-        across = self._kernel(x, self.x, groups.astype(str), self.groups)
-        weights = np.linalg.solve(known_points, across.T)
+        across, weights = self._weights(x, groups)
         left = self.between + known.LOCAL_SHARE * self.within - (across * weights.T).sum(axis=1)
-        narrowed = self.quantile * np.sqrt(np.maximum(left, 0) + noise)
+        narrowed = self.quantile * np.sqrt(np.maximum(left, 0) + self.noise)
         told = np.isin(groups.astype(str), self.groups)
         return self.ratios @ weights, np.where(told, np.fmin(half_widths, narrowed), half_widths)
+
+    @property
+    def noise(self) -> float:
+        """Variance of one row that no other row shares."""
+        return (1 - known.LOCAL_SHARE) * self.within + 1e-12
+
+    def covariance(self, x: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """What rows share of their logarithms of measured / predicted, given the points measured since, without
+        :attr:`noise`: shape (n, n)."""
+        shared = self._kernel(x, x, groups.astype(str), groups.astype(str))
+        if not len(self.ratios):
+            return shared
+        across, weights = self._weights(x, groups)
+        return shared - across @ weights
+
+    def _weights(self, x: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What rows share with the measured points, shape (n, k), and what that weighs, shape (k, n)."""
+        known_points = self._kernel(self.x, self.x, self.groups, self.groups)
+        across = self._kernel(x, self.x, groups.astype(str), self.groups)
+        return across, np.linalg.solve(known_points + self.noise * np.eye(len(self.x)), across.T)
 
     def _kernel(
         self, x: np.ndarray, other: np.ndarray, groups: np.ndarray, other_groups: np.ndarray

@@ -24,21 +24,34 @@ from perf_assets.analysis.predictors.fit.applicability import Applicability
 from perf_assets.analysis.predictors.fit.cost_model import model_of, state_of
 from perf_assets.analysis.predictors.fit.intervals import Deviation
 from perf_assets.analysis.predictors.fit.predictor import Fitted
+from perf_assets.analysis.predictors.serve.provenance import LIBRARIES
 
-FORMAT = 6
+FORMAT = 7
 _DEVIATION = ("between", "within", "quantile", "groups_behind")
-_LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
 
 
 class ArtifactError(ValueError):
     """A predictor's files cannot be trusted or understood: the message says why."""
 
 
-def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, Any]] | None = None) -> Path:
+def save_fitted(
+    fitted: Fitted,
+    folder: Path,
+    name: str,
+    scores: list[dict[str, Any]] | None = None,
+    made_from: str = "",
+) -> Path:
     """Write ``<name>.json`` and the arrays that it names; each appears in one rename, the JSON file last.
 
     The arrays' file has their hash in its name, so whoever reads the JSON file finds the arrays it was
     written with.
+
+    Args:
+        fitted: the predictor.
+        folder: where the files go.
+        name: see ``predictor_set.name_of``.
+        scores: rows of ``predictor_scores``.
+        made_from: hash of everything that the predictor and its scores follow from, see :func:`taken_over`.
 
     Returns:
         The JSON file.
@@ -50,8 +63,9 @@ def save_fitted(fitted: Fitted, folder: Path, name: str, scores: list[dict[str, 
     content = {
         "format": FORMAT,
         **values,
-        "versions": {library: version(library) for library in _LIBRARIES},
+        "versions": {library: version(library) for library in LIBRARIES},
         "scores": scores or [],
+        "made_from": made_from,
         "arrays_sha256": (arrays_sha256 := hashlib.sha256(buffer.getvalue()).hexdigest()),
     }
     content["sha256"] = _digest(content)
@@ -95,6 +109,32 @@ def load_fitted(file: Path) -> tuple[Fitted, dict[str, Any]]:
     if len(fitted.model.names) != len(fitted.model.coefficients):
         raise ArtifactError(f"{file}: names and arrays do not agree")
     return fitted, content
+
+
+def taken_over(earlier: Path, name: str, made_from: str, folder: Path) -> list[dict[str, Any]] | None:
+    """Copy a predictor that follows from the same as one to be fitted now, instead of fitting it again.
+
+    Args:
+        earlier: folder of the predictors fitted before.
+        name: of the predictor.
+        made_from: hash of everything that it would follow from.
+        folder: where the files go.
+
+    Returns:
+        Its scores; None where there is no such predictor, or its files cannot be trusted.
+    """
+    file = earlier / f"{name}.json"
+    try:
+        _, content = load_fitted(file)
+    except ArtifactError:
+        return None
+    if content["made_from"] != made_from:
+        return None
+    arrays_file = _arrays_file(file, content["arrays_sha256"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in (arrays_file, file):
+        _replace(folder / part.name, part.read_bytes())
+    return content["scores"]
 
 
 def replace_fitted(fitted: Path, folder: Path, targets: Collection[str]) -> None:

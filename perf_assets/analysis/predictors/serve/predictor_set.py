@@ -18,15 +18,25 @@ from perf_assets.analysis.predictors.evaluation.scores import (
     score_oom,
     score_target,
 )
-from perf_assets.analysis.predictors.features.configurations import LAYER_LATENCY, MEASURES, complete_keys
+from perf_assets.analysis.predictors.features.configurations import (
+    LAYER_LATENCY,
+    MEASURES,
+    complete_keys,
+    family_of,
+)
 from perf_assets.analysis.predictors.features.costs import values_of
 from perf_assets.analysis.predictors.features.design import Design, design, joined
 from perf_assets.analysis.predictors.features.layers import layer_designs
 from perf_assets.analysis.predictors.features.outliers import without_outliers
-from perf_assets.analysis.predictors.features.shapes import NetworkTables
+from perf_assets.analysis.predictors.features.shapes import (
+    NetworkTables,
+    UnknownNetworkError,
+    canonical,
+)
 from perf_assets.analysis.predictors.fit.extrapolation import WITHIN_DEVICE
 from perf_assets.analysis.predictors.fit.predictor import Fitted, fit_predictor
-from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted
+from perf_assets.analysis.predictors.serve.files import load_fitted, save_fitted, taken_over
+from perf_assets.analysis.predictors.serve.provenance import made_from
 from perf_assets.schema.device_catalog import DEVICES_FILE, catalog, devices
 
 if TYPE_CHECKING:
@@ -35,8 +45,13 @@ if TYPE_CHECKING:
 WORKERS = 2
 WORTH_WORKERS = 300
 """Predictors fitted at a time, each in a process of its own, where so many configurations were measured."""
+MOST_CHECKED = 200
+"""Of so many configurations some have shapes: nobody looks."""
 ANY_DEVICE = "any"
 """Stands in the place of a device for what was fitted to several devices together."""
+
+FRAMEWORKS_CHOICE = "guess"
+"""The algorithm of runs whose framework chose it."""
 
 
 class NoPredictorError(ValueError):
@@ -65,28 +80,51 @@ def rows_of(measured: pd.DataFrame, tool: str, device: str, stage: str) -> pd.Da
     return measured[(measured["tool"] == tool) & own & (measured["stage"] == stage)]
 
 
-def shortages(measured: pd.DataFrame) -> list[dict[str, Any]]:
+def shortages(measured: pd.DataFrame, tables: NetworkTables) -> list[dict[str, Any]]:
     """Name every tool, device, stage and target that has runs, but too few measured configurations to fit on.
 
+    Args:
+        measured: what ``configurations.measured`` returns.
+        tables: where shapes come from: nothing is learnt from networks whose shapes are not known.
+
     Returns:
-        Rows with ``tool``, ``device``, ``stage``, ``target``, ``measured`` and ``needed`` (configurations).
+        Rows with ``tool``, ``device``, ``stage``, ``target``, ``measured`` and ``needed`` (configurations) and
+        ``shapeless``: networks that do not count, because nobody knows their shapes.
     """
-    counts = measured.groupby(["tool", "device", "stage"])[
-        [column for column, _ in MEASURES.values()]
-    ].count()
-    return [
-        {
-            "tool": tool,
-            "device": device,
-            "stage": stage,
-            "target": target,
-            "measured": found,
-            "needed": MIN_ROWS,
-        }
-        for (tool, device, stage), row in counts.iterrows()  # ty: ignore[not-iterable]
-        for target, (column, _) in MEASURES.items()
-        if 0 < (found := int(row[column])) < MIN_ROWS
-    ]
+    rows = []
+    for (tool, device, stage), own in measured.groupby(["tool", "device", "stage"]):  # ty: ignore[not-iterable]
+        for target, (column, _) in MEASURES.items():
+            told = own[own[column].notna()]
+            if told.empty:
+                continue
+            unknown = _shapeless(told, tables) if len(told) < MOST_CHECKED else []
+            counted = int((~told["model"].isin(unknown)).sum())
+            if counted < MIN_ROWS:
+                rows.append(
+                    {
+                        "tool": tool,
+                        "device": device,
+                        "stage": stage,
+                        "target": target,
+                        "measured": counted,
+                        "needed": MIN_ROWS,
+                        "shapeless": unknown,
+                    }
+                )
+    return rows
+
+
+def _shapeless(runs: pd.DataFrame, tables: NetworkTables) -> list[str]:
+    """Networks of runs whose shapes are not known, by name."""
+    unknown = set()
+    keys = ["tool", "model", "pruning_ratio", "input_size"]
+    for tool, model, ratio, size in runs[keys].drop_duplicates().itertuples(index=False):
+        look_up = tables.totals_of if family_of(str(tool)) == "totals" else tables.get
+        try:
+            look_up(str(model), float(ratio), int(size) or None)
+        except UnknownNetworkError:
+            unknown.add(str(model))
+    return sorted(unknown)
 
 
 def name_of(target: str, tool: str, device: str, stage: str) -> str:
@@ -105,6 +143,9 @@ def fit_targets(
     folder: Path,
     layers: pd.DataFrame | None = None,
     chosen: ChosenNetworks | None = None,
+    *,
+    earlier: Path | None = None,
+    designs: dict[tuple[str, str, str], Design] | None = None,
 ) -> list[dict[str, Any]]:
     """Fit, score and save predictors of some targets, for every device, stage and tool with enough runs.
 
@@ -115,30 +156,31 @@ def fit_targets(
         folder: where the files go.
         layers: single convolutions' times, rows of ``configurations.LAYERS_QUERY``.
         chosen: networks to learn from and to be judged on, instead of all and of every split.
+        earlier: folder of predictors fitted before: what would come out the same is taken over.
+        designs: designs made before of the same ``measured`` and ``tables``, by domain; new ones are added.
 
     Returns:
         Rows of ``predictor_scores``.
     """
     tasks = []
-    designs: dict[tuple[str, str, str], Design] = {}
+    designs = {} if designs is None else designs
+    told: list[tuple[str, str, str]] = []
     for domain in domains(measured):
         own = rows_of(measured, *domain)
-        told = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
-        if not told:
+        here = [target for target in targets if target in MEASURES and own[MEASURES[target][0]].notna().any()]
+        if not here:
             continue
         tool, device, stage = domain
         if device == ANY_DEVICE:
-            designs[domain] = joined(
-                [
-                    part
-                    for key, part in designs.items()
-                    if key[::2] == (tool, stage) and key[1] in accelerators()
-                ]
-            )
+            parts = [key for key in told if key[::2] == (tool, stage) and key[1] in accelerators()]
+            everything = joined([designs[key] for key in parts])
         else:
-            designs[domain] = without_outliers(design(own, tables))
-        if len(designs[domain]):
-            tasks += [(designs[domain], target, domain) for target in told]
+            if domain not in designs:
+                designs[domain] = without_outliers(design(own, tables))
+            everything = designs[domain]
+            told.append(domain)
+        if len(everything):
+            tasks += [(everything, target, domain) for target in here]
     if layers is not None and LAYER_LATENCY in targets:
         by_tool: dict[str, list[Design]] = {}
         for tool, device, timed in layer_designs(layers, tables):
@@ -150,7 +192,7 @@ def fit_targets(
     # What takes longest must not begin last.
     tasks.sort(key=lambda task: len(task[0]), reverse=True)
     workers = WORKERS if len(measured) >= WORTH_WORKERS else 1
-    results = Parallel(workers)(delayed(_fit_target)(*task, folder, chosen) for task in tasks)
+    results = Parallel(workers)(delayed(_fit_target)(*task, folder, chosen, earlier) for task in tasks)
     return [row for rows in results for row in rows]
 
 
@@ -160,8 +202,12 @@ def _fit_target(
     domain: tuple[str, str, str],
     folder: Path,
     chosen: ChosenNetworks | None,
+    earlier: Path | None,
 ) -> list[dict[str, Any]]:
-    tool, device, stage = domain
+    _, device, _ = domain
+    name, told_by = name_of(target, *domain), made_from(everything, target, domain, chosen)
+    if earlier is not None and (scores := taken_over(earlier, name, told_by, folder)) is not None:
+        return scores
     splits = chosen.folds if chosen else folds
     rows = score_target(everything, target, device, splits=splits)
     if chosen:
@@ -174,7 +220,7 @@ def _fit_target(
     if target == "memory" and device != ANY_DEVICE:
         rows += [] if chosen else score_oom(everything, device)
         fitted = fitted.with_limit(everything)
-    save_fitted(fitted, folder, name_of(target, tool, device, stage), rows)
+    save_fitted(fitted, folder, name, rows, told_by)
     return rows
 
 
@@ -194,7 +240,17 @@ class Predictor:
     def design(self, frame: pd.DataFrame) -> Design:
         """Design matrix of configurations of this predictor's device and stage."""
         frame = complete_keys(frame).assign(tool=self.tool, device=self.device, stage=self.stage)
+        frame["algorithm"] = frame["algorithm"].replace("", self._usual_algorithm())
         return design(frame, self.tables, with_peer=False)
+
+    def _usual_algorithm(self) -> str:
+        """What runs under where nobody asks for an algorithm: what the framework chooses, or the only one measured."""
+        measured = {name for fitted in self.fitted.values() for name in fitted.applicability.algorithms}
+        if "" in measured or not measured:
+            return ""
+        if FRAMEWORKS_CHOICE in measured:
+            return FRAMEWORKS_CHOICE
+        return min(measured) if len(measured) == 1 else ""
 
     def predict(self, frame: pd.DataFrame, networks: Mapping[str, nn.Module] | None = None) -> pd.DataFrame:
         """Predict every target for configurations.
@@ -232,6 +288,25 @@ class Predictor:
         ]
         result["abstain"] = result["reason"] != ""
         return result
+
+    def measured_values(self, asked: pd.Series, measured: pd.DataFrame) -> dict[str, float]:
+        """What was measured of one configuration, by target; empty where it was not.
+
+        Args:
+            asked: a row of what :meth:`predict` gives; input size 0 is any.
+            measured: what ``configurations.measured`` gives.
+        """
+        own = rows_of(measured, self.tool, self.device, self.stage)
+        keys = ["pruning_ratio", "algorithm", "batch_size", *(["input_size"] if asked["input_size"] else [])]
+        same = own["model"].map(canonical) == canonical(str(asked["model"]))
+        for key in keys:
+            same &= own[key] == asked[key]
+        values = own[same][[MEASURES[target][0] for target in self.fitted]].mean()
+        return {
+            target: float(values[MEASURES[target][0]])
+            for target in self.fitted
+            if np.isfinite(values[MEASURES[target][0]])
+        }
 
     def adapt(self, points: pd.DataFrame) -> Predictor:
         """A predictor that has seen a few measured points of a new network or device.

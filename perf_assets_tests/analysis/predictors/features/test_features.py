@@ -10,6 +10,7 @@ from perf_assets.analysis.predictors.features.shapes import NetworkTables, Unkno
 from perf_assets.analysis.predictors.serve.predictor_set import (
     fit_targets,
 )
+from perf_assets.schema.device_catalog import catalog, device_facts, devices
 from perf_assets_tests.analysis.predictors import small
 
 
@@ -59,3 +60,16 @@ def test_values_that_cannot_be_right_are_named_and_not_learnt_from(tmp_path):
     without.loc[absurd, "memory_used_mib"] = np.nan
     fits = [fit_targets(frame, small.tables(), ("latency", "memory"), tmp_path) for frame in (runs, without)]
     assert fits[0] == fits[1]
+
+
+def test_a_processor_that_no_data_sheet_is_known_of_is_no_accelerator():
+    """Both stand between the devices of their kind that are known."""
+    kinds = catalog().kinds
+    for name, is_processor in (("epyc-9999", True), ("rtx-9999", False)):
+        own = [facts for device, facts in devices().items() if (kinds.get(device) == "cpu") == is_processor]
+        peaks = [facts.peak_fp32_tflops for facts in own]
+        bandwidths = [facts.memory_bandwidth_gbps for facts in own]
+        facts = device_facts(name)
+        assert min(peaks) <= facts.peak_fp32_tflops <= max(peaks)
+        assert facts.memory_bandwidth_gbps <= max(bandwidths)
+    assert device_facts("epyc-9999").peak_fp32_tflops < device_facts("rtx-9999").peak_fp32_tflops / 5

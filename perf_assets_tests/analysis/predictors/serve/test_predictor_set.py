@@ -9,15 +9,17 @@ import pytest
 from perf_assets.analysis.predictors.features.configurations import measured
 from perf_assets.analysis.predictors.features.shapes import UnknownNetworkError
 from perf_assets.analysis.predictors.fit.predictor import fit_predictor
-from perf_assets.analysis.predictors.serve import capacity
+from perf_assets.analysis.predictors.serve import capacity, predictor_set
 from perf_assets.analysis.predictors.serve.files import (
     ArtifactError,
     load_fitted,
     replace_fitted,
     save_fitted,
 )
+from perf_assets.analysis.predictors.serve.next_points import next_points
 from perf_assets.analysis.predictors.serve.predictor_set import (
     NoPredictorError,
+    fit_targets,
     load_predictor,
     name_of,
 )
@@ -159,18 +161,54 @@ def test_a_plan_keeps_its_limits(fitted_folder):
     assert 0.0 in set(worth["pruning_ratio"])
 
 
-def test_what_to_measure_next_is_what_is_least_sure():
+def test_what_to_measure_next_narrows_the_intervals_as_promised(fitted_folder):
+    """The points that are named are measured: the intervals reach as far as was said, whatever the values."""
+    predictor = load_predictor(fitted_folder[0], "tx2", tables=small.tables())
+    runs = measured(small.runs())
+    known = runs[runs["model"] != "wide"]
+    grid = capacity.grid(predictor, ["wide", "narrow"], (2, 8, 32, 128))
+    chosen = next_points(predictor, grid, known, 3)
+    assert len(chosen) == 3
+    assert chosen.duplicated(["model", "pruning_ratio", "batch_size"]).sum() == 0
+    assert "narrow" not in set(chosen["model"])
+    assert (chosen["reach_now"] > chosen["reach_after"]).all()
+    for count, row in enumerate(chosen.to_dict("records"), start=1):
+        points = chosen.head(count)[["model", "pruning_ratio", "batch_size"]]
+        points = points.assign(latency_ms=1.3 * chosen["latency"])
+        answers = predictor.adapt(points).predict(grid[["model", "pruning_ratio", "batch_size"]])
+        own = answers[(answers["model"] == "wide") & (answers["pruning_ratio"] == row["pruning_ratio"])]
+        reach = np.exp(np.log(own["latency_upper"] / own["latency"]).mean())
+        assert reach == pytest.approx(row["reach_after"], rel=1e-6)
+    assert next_points(predictor, grid, runs, 3).empty
+
+
+def test_the_fastest_device_is_the_one_of_most_images_a_second():
     answers = pd.DataFrame(
-        {
-            "model": ["a", "a", "b", "b"],
-            "device": "tx2",
-            "batch_size": [1, 2, 1, 2],
-            "latency_lower": [1.0, 1.0, 1.0, np.nan],
-            "latency_upper": [1.1, 1.5, 1.2, np.nan],
-        }
+        [
+            ("wide", 0.0, "tx2", 8, 100.0),
+            ("wide", 0.0, "tx2", 16, 160.0),
+            ("wide", 0.0, "l40s", 8, 10.0),
+            ("narrow", 0.0, "tx2", 8, 20.0),
+        ],
+        columns=["model", "pruning_ratio", "device", "batch_size", "latency"],
     )
-    chosen = capacity.least_sure(answers, 3)
-    assert [*zip(chosen["model"], chosen["batch_size"], strict=True)] == [("b", 2), ("a", 2), ("b", 1)]
+    rows = capacity.fastest_devices(answers, np.ones(4, dtype=bool)).set_index("model")
+    assert rows.loc["wide", ["device", "next_device", "batch_size"]].tolist() == ["l40s", "tx2", 8]
+    assert rows.loc["wide", "images_per_s"] == pytest.approx(800)
+    assert rows.loc["wide", "times_as_fast"] == pytest.approx(8)
+    assert rows.loc["narrow", "device"] == "tx2"
+    assert pd.isna(rows.loc["narrow", "next_device"])
+
+
+def test_nine_in_ten_stay_below_the_p90(fitted_folder):
+    """A limit that is met for sure lies between the prediction and the upper end of its interval."""
+    predictor = load_predictor(fitted_folder[0], "tx2", tables=small.tables())
+    grid = capacity.grid(predictor, ["wide"], (8, 32))
+    p90 = capacity.p90(grid, "latency")
+    assert ((grid["latency"] < p90) & (p90 < grid["latency_upper"])).all()
+    limit_ms = float(p90[0])
+    assert capacity.feasible(grid, max_latency_ms=limit_ms, sure=True)[0]
+    assert not capacity.feasible(grid, max_latency_ms=0.999 * limit_ms, sure=True)[0]
 
 
 def test_memory_at_the_cap_teaches_nothing(fitted_folder):
@@ -257,3 +295,44 @@ def test_a_fit_takes_the_place_of_the_earlier_one_as_a_whole(rows, tmp_path):
     for file in folder.glob("*.json"):
         load_fitted(file)
     assert len(list(folder.glob("*.npz"))) == 2
+
+
+def test_what_would_come_out_the_same_is_not_fitted_again(tmp_path, monkeypatch):
+    """New runs of one device: the other's files are taken over, and all are as if everything were fitted again."""
+    runs = measured(pd.concat([small.runs(device=name) for name in ("tx2", "v100")]))
+    runs = runs[runs["pruning_ratio"].isin([0.0, 0.5])].reset_index(drop=True)
+    first, second, anew = (tmp_path / name for name in ("first", "second", "anew"))
+    fit_targets(runs, small.tables(), ("latency",), first)
+    own = (runs["device"] == "v100") & (runs["batch_size"] == 8)
+    runs.loc[own, "latency_ms"] *= 1.1
+    fitted_again = []
+    fit = predictor_set.fit_predictor
+    monkeypatch.setattr(
+        predictor_set,
+        "fit_predictor",
+        lambda rows, *rest: fitted_again.append(set(rows.frame["device"])) or fit(rows, *rest),
+    )
+    scores = fit_targets(runs, small.tables(), ("latency",), second, earlier=first)
+    assert [devices for devices in fitted_again if devices == {"tx2"}] == []
+    assert {"v100"} in fitted_again
+    assert scores == fit_targets(runs, small.tables(), ("latency",), anew)
+    assert {file.name: file.read_bytes() for file in second.iterdir()} == {
+        file.name: file.read_bytes() for file in anew.iterdir()
+    }
+    # Files that were changed are not trusted.
+    for file in second.glob("*tx2*.json"):
+        file.write_text(file.read_text().replace("tx2", "tx3", 1))
+    fit_targets(runs, small.tables(), ("latency",), tmp_path / "third", earlier=second)
+    assert fitted_again[-1] != {"v100"}
+    assert {"tx2"} in fitted_again
+
+
+def test_an_algorithm_that_nobody_asks_for_is_the_frameworks_choice(tmp_path):
+    runs = measured(small.runs()).assign(algorithm="guess")
+    fit_targets(runs, small.tables(), ("latency",), tmp_path)
+    predictor = load_predictor(tmp_path, "tx2", tables=small.tables())
+    asked = pd.DataFrame({"model": ["wide", "wide"], "batch_size": [8, 8], "algorithm": ["", "fft"]})
+    answer = predictor.predict(asked)
+    assert answer["algorithm"].tolist() == ["guess", "fft"]
+    assert answer["latency_reason"][0] == ""
+    assert "never measured" in answer["latency_reason"][1]
