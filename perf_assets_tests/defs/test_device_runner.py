@@ -16,6 +16,7 @@ import pytest
 
 from perf_assets.defs.build import build_defs
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, JOB_PREFIX, DeviceRunner
+from perf_assets.defs.resources import DataFolder
 from perf_assets.defs.sensors import orphan_sensor
 from perf_assets.defs.status import status
 from perf_assets.intake.pipeline import ingest
@@ -129,7 +130,7 @@ def test_sweep_that_cannot_be(project):
 
 def test_unknown_executor(project):
     result = materialize(project, {EXECUTOR_TAG: "cloud"}, ok=False)
-    assert "use local or slurm" in failure_of(result)
+    assert "use local, slurm or ssh" in failure_of(result)
 
 
 @needs_slurm
@@ -254,7 +255,10 @@ class TestLaunchedFromTheUi:
         if not run.is_finished:  # the code server may have seen its worker die already
             ui.instance.report_run_failed(run)
         tick = orphan_sensor(
-            dg.build_sensor_context(instance=ui.instance, resources={"device_runner": DeviceRunner()})
+            dg.build_sensor_context(
+                instance=ui.instance,
+                resources={"device_runner": DeviceRunner(), "data_folder": DataFolder()},
+            )
         )
         assert f"{prefix}.0" in tick.skip_message
         wait_for(lambda: engine.find(prefix) == [], timeout_s=15)

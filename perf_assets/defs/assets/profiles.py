@@ -26,7 +26,7 @@ class SweepConfig(dg.Config):
         default="sanity", description="sanity (one point), quick (10 sizes) or full (100 sizes)."
     )
     executor: str | None = Field(
-        default=None, description=f"local or slurm; overrides the tag {EXECUTOR_TAG}."
+        default=None, description=f"local, slurm or ssh; overrides the tag {EXECUTOR_TAG}."
     )
     device: str | None = Field(default=None, description=f"cpu, l40s, ...; overrides the tag {DEVICE_TAG}.")
     again: bool = Field(default=False, description="Measure points that were measured before as well.")

@@ -67,6 +67,7 @@ class SlurmEngine:
 
     name = "slurm"
     poll_s = (1.0, 30.0)
+    shares_disk = True
 
     def __init__(self, site: Site) -> None:
         self.site = site

@@ -25,7 +25,6 @@ from perf_assets.measuring.engines.jobs import (
 )
 from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import torch_device_of
-from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets.measuring.profiling.spec import label_problem
 from perf_assets.measuring.sweeps.boards import pack
 from perf_assets.measuring.sweeps.grid import SWEEP_STAGES, Sweep
@@ -101,16 +100,21 @@ def run_campaign(
         folder = work_folder(paths.work, request)
         out = paths.drops / "perf_assets" / sweep.name
         out.mkdir(parents=True, exist_ok=True)
-        (folder / "sweep.json").write_text(placed.model_dump_json(exclude_unset=True))
-        command = [
-            *(python_at(engine, place), "-m", "perf_assets.measuring.sweeps"),
-            *("--sweep", str(folder / "sweep.json"), "--stage", stage, "--known", str(folder / "known.json")),
-            *("--out", str(out), "--progress", str(folder / "progress.json")),
-            *("--points", str(launch.limits.points_per_job), *(["--again"] if again else [])),
-        ]
+        command = [python_at(engine, place), "-m", "perf_assets.measuring.sweeps", "--out", str(out)]
+        if engine.shares_disk:
+            (folder / "sweep.json").write_text(placed.model_dump_json(exclude_unset=True))
+            command += ["--sweep", str(folder / "sweep.json"), "--stage", stage]
+            command += ["--known", str(folder / "known.json"), "--progress", str(folder / "progress.json")]
+        else:
+            command += ["--run", str(folder / "sweep.zip")]
+        command += ["--points", str(launch.limits.points_per_job), *(["--again"] if again else [])]
         while True:
-            (folder / "known.json").write_text(json.dumps(known_points(paths)))
-            points_left = run_at_place(engine, place, command, folder, report.jobs, launch)
+            known = known_points(paths)
+            if engine.shares_disk:
+                (folder / "known.json").write_text(json.dumps(known))
+            else:
+                pack(placed, stage, known, folder / "sweep.zip")
+            points_left = run_at_place(engine, place, command, folder, out, report.jobs, launch)
             if not points_left or again:
                 break
     except (EngineError, InvalidInputError, ValueError) as error:
@@ -125,7 +129,7 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
     Raises:
         InvalidInputError: the sweep names another kind of device than the place has.
     """
-    if isinstance(engine, SlurmEngine):
+    if engine.site:
         runs_on = engine.site.torch_device(place.device)
         source = engine.site.source
     else:
