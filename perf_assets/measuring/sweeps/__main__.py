@@ -82,6 +82,7 @@ def _measure(options: argparse.Namespace) -> int:
         known=known,
         again=options.again,
         on_progress=_telling(options, write),
+        say=lambda line: print(line, flush=True),
     )
     return _tell(report)
 

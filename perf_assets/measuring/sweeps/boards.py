@@ -68,6 +68,7 @@ def run(
     *,
     again: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
+    say: Callable[[str], object] = print,
 ) -> tuple[SweepReport, Path | None]:
     """Measure what a pack asks for and nobody has measured yet.
 
@@ -78,6 +79,7 @@ def run(
         out: folder for the logs; None for one beside the pack, and a zip file of them.
         again: measure what is known as well.
         on_progress: told before each point and at the end.
+        say: told what a budget of hours will cover.
 
     Returns:
         What became of the points, and the zip file with their logs where one was written.
@@ -106,7 +108,13 @@ def run(
         options["weights"] = str(weights)
     sweep = parse_sweep(document | {"options": options}, str(file))
     report = run_sweep(
-        sweep, about["stage"], logs, known=about.get("known"), again=again, on_progress=on_progress
+        sweep,
+        about["stage"],
+        logs,
+        known=about.get("known"),
+        again=again,
+        on_progress=on_progress,
+        say=say,
     )
     if out is not None:
         return report, None
