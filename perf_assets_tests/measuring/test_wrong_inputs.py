@@ -53,6 +53,17 @@ WRONG_SPECS = {
         "'channels_last'",
         "algorithm 'guess'",
     ),
+    "unknown runtime": ({"runtime": "tensorrt"}, "'tensorrt'", "use one of torch, torchscript, onnxruntime"),
+    "exported training": (
+        {"runtime": "torchscript", "stage": "training"},
+        "stage 'training' with runtime 'torchscript'",
+        "or runtime 'torch'",
+    ),
+    "exported in bfloat16": (
+        {"runtime": "onnxruntime", "precision": "bfloat16"},
+        "precision 'bfloat16'",
+        "use 'float32'",
+    ),
     "unknown network": ({"network": "lenet6"}, "'lenet6'", "did you mean 'lenet5'"),
     "unknown timm network": ({"network": "timm:resnet17"}, "'resnet17'", "did you mean"),
     "unknown transformers network": ({"network": "transformers:brt"}, "'brt'", "did you mean 'bert'"),

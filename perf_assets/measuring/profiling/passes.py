@@ -18,6 +18,7 @@ from perf_assets.measuring.devices import counters, energy, host
 from perf_assets.measuring.devices.power import PowerReader
 from perf_assets.measuring.networks.inputs import Inputs, loss, tensors_in
 from perf_assets.measuring.profiling import arithmetic, layers, protocol
+from perf_assets.measuring.profiling.exported import exported
 from perf_assets.measuring.profiling.spec import ProfileSpec
 from perf_assets.measuring.profiling.torch_device import used_mib
 from perf_assets.measuring.recording.log import LogWriter
@@ -36,7 +37,11 @@ def steps(
 ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
     """One step, and of training its phases by name, in order."""
     model.train(spec.stage == "training")
-    network = arithmetic.compiled(spec, model)
+    network = (
+        arithmetic.compiled(spec, model)
+        if spec.runtime == "torch"
+        else exported(spec.runtime, model, inputs, device, spec.precision)
+    )
 
     def answer() -> Any:
         return network(*inputs.positional, **inputs.named)

@@ -22,7 +22,9 @@ PRECISIONS = ("float32", "float32_strict", "tf32", "float16", "bfloat16", "autoc
 out, ``tf32`` lets it into matrix products too; ``autocast`` is torch's mixed precision in the device's own type."""
 MEMORY_FORMATS = ("contiguous", "channels_last")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-PASSES = ("latency", "cold", "layers", "memory", "energy", "counters")
+USUAL_PASSES = ("latency", "cold", "layers", "memory", "energy", "counters")
+PASSES = (*USUAL_PASSES, "host")
+RUNTIMES = ("torch", "torchscript", "onnxruntime")
 PROVIDERS = ("auto", "ai3")
 INCOMPATIBLE_POLICIES = ("refuse", "guess")
 
@@ -31,6 +33,7 @@ _WORDS = {
     "precision": PRECISIONS,
     "memory_format": MEMORY_FORMATS,
     "compile_mode": COMPILE_MODES,
+    "runtime": RUNTIMES,
     "algorithm": ALGORITHMS,
     "algorithm_provider": PROVIDERS,
     "incompatible_layers": INCOMPATIBLE_POLICIES,
@@ -40,7 +43,7 @@ _QUESTION = (
     *("network", "pruning_method", "pruning_ratio", "stage", "batch_size", "input_size", "algorithm"),
     *("algorithm_provider", "incompatible_layers", "device", "device_label", "threads", "seed"),
 )
-_LATER_QUESTION = ("pruning_seed", "memory_format", "compile_mode", "cudnn_benchmark")
+_LATER_QUESTION = ("pruning_seed", "memory_format", "compile_mode", "cudnn_benchmark", "runtime")
 """Fields that came later: they are part of the key only where they are not as they were before they came, so that
 what was measured then is known by the same key."""
 
@@ -62,6 +65,8 @@ class ProfileSpec(NetworkRequest):
         precision: number format, see :data:`PRECISIONS`.
         memory_format: ``contiguous`` or ``channels_last``.
         compile_mode: mode of ``torch.compile``; None runs the network as it is.
+        runtime: what runs the network: ``torch``, ``torchscript`` (traced and frozen) or ``onnxruntime`` (exported to
+            ONNX); inference only.
         cudnn_benchmark: let cuDNN try its algorithms before it chooses, as ``torch.backends.cudnn.benchmark``.
         algorithm: of the convolutions, see :mod:`perf_assets.measuring.profiling.algorithms`.
         algorithm_provider: ``auto`` or ``ai3``.
@@ -72,7 +77,7 @@ class ProfileSpec(NetworkRequest):
         threads: of the processor; None for torch's choice.
         seed: of weights and inputs.
         passes: what is measured: any of ``latency``, ``cold``, ``layers``, ``memory``, ``energy``,
-            ``counters``.
+            ``counters``, and ``host``: processor, memory and pressure as a time series.
         protocol: settings of the measurement protocol that differ from the default.
         memory_limit_mib: of address space (processor only) beyond what is in use when the measurement begins,
             so that a step that needs more is out of memory instead of the machine.
@@ -93,6 +98,7 @@ class ProfileSpec(NetworkRequest):
     precision: str = "float32"
     memory_format: str = "contiguous"
     compile_mode: str | None = None
+    runtime: str = "torch"
     cudnn_benchmark: bool = False
     algorithm: str = "guess"
     algorithm_provider: str = "auto"
@@ -101,7 +107,7 @@ class ProfileSpec(NetworkRequest):
     device_label: str | None = None
     threads: int | None = Field(default=None, ge=1)
     seed: int = 0
-    passes: tuple[str, ...] = PASSES
+    passes: tuple[str, ...] = USUAL_PASSES
     protocol: Settings = Settings()
     memory_limit_mib: float | None = Field(default=None, gt=0)
     memory_budget_mib: float | None = Field(default=None, gt=0)
@@ -136,6 +142,8 @@ class ProfileSpec(NetworkRequest):
     def _check_combination(self) -> Self:
         if self.precision == "tf32" and self.device == "cpu":
             raise ValueError("precision 'tf32' exists on a GPU only: use 'float32', or device 'cuda'")
+        if self.runtime != "torch":
+            self._check_runtime()
         if self.algorithm == "guess":
             return self
         if self.compile_mode is not None:
@@ -154,6 +162,24 @@ class ProfileSpec(NetworkRequest):
                 " convolution; use 'float16' or 'bfloat16', or algorithm 'guess'"
             )
         return self
+
+    def _check_runtime(self) -> None:
+        """Refuse what an exported network cannot do."""
+        for name, value, usual in (
+            ("stage", self.stage, "inference"),
+            ("algorithm", self.algorithm, "guess"),
+            ("compile_mode", self.compile_mode, None),
+        ):
+            if value != usual:
+                raise ValueError(
+                    f"{name} {value!r} with runtime {self.runtime!r}: an exported network has {name} {usual!r} only;"
+                    f" use that, or runtime 'torch'"
+                )
+        if self.precision not in ("float32", "float16"):
+            raise ValueError(
+                f"precision {self.precision!r} with runtime {self.runtime!r}: use 'float32' or 'float16', or runtime"
+                " 'torch'"
+            )
 
     @property
     def key(self) -> str:
@@ -189,6 +215,7 @@ class ProfileSpec(NetworkRequest):
             self.precision,
             self.memory_format if self.memory_format != "contiguous" else None,
             f"compiled-{self.compile_mode}" if self.compile_mode else None,
+            self.runtime if self.runtime != "torch" else None,
             self.device_label or self.device.replace(":", ""),
         )
         return "-".join(part for part in parts if part)

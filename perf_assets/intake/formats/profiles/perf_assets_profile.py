@@ -98,9 +98,10 @@ def _check(kind: str, row: dict[str, Any]) -> None:
             "precision",
             "device",
             "device_label",
+            "runtime",
         ):
             text(row["spec"], name)
-        for name in ("git_revision", "torch", "cuda"):
+        for name in ("git_revision", "torch", "cuda", "onnxruntime"):
             text(row["environment"], name)
         number(row["spec"], "pruning_ratio")
         text(row["host"], "hostname")
@@ -167,6 +168,10 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
     flags = [verdict] if verdict and verdict != "stable" else []
     for kind in ("energy", "latency", "outputs", "kernels", "layers"):
         flags += texts(run.last(kind), "quality")
+    runtime = spec.get("runtime") or "torch"
+    framework = runtime if environment.get("torch") else None
+    if runtime != "torch":
+        flags.append("exported")
     known = {"status", *_RESULT_NUMBERS, "line", "at_s"}
     run_id = out.run(
         tool="perf_assets",
@@ -186,8 +191,9 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
         pruning_ratio=spec.get("pruning_ratio"),
         precision=_precision(run.header),
         git_revision=environment.get("git_revision"),
-        framework="torch" if environment.get("torch") else None,
-        framework_version=environment.get("torch"),
+        framework=framework,
+        # TorchScript is a part of torch.
+        framework_version=environment.get("onnxruntime" if framework == "onnxruntime" else "torch"),
         driver_version=device.get("driver_version"),
         # What torch was built for says nothing of a run on the processor.
         runtime_version=environment.get("cuda") if device.get("type") == "cuda" else None,
