@@ -53,6 +53,9 @@ WRONG_SPECS = {
         "'channels_last'",
         "algorithm 'guess'",
     ),
+    "accuracy of no images": ({"passes": ["accuracy"]}, "'accuracy' and image_folder", "add image_folder"),
+    "images for nothing": ({"image_folder": "x"}, "belong together", "add the pass 'accuracy'"),
+    "workers for nothing": ({"loader_workers": 2}, "loader_workers without image_folder", "leave it out"),
     "unknown runtime": ({"runtime": "tensorrt"}, "'tensorrt'", "use one of torch, torchscript, onnxruntime"),
     "exported training": (
         {"runtime": "torchscript", "stage": "training"},

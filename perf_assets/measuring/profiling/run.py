@@ -27,7 +27,15 @@ from perf_assets.measuring.devices.nvml import NvmlReader
 from perf_assets.measuring.devices.power import PowerReader, PowerUnavailableError
 from perf_assets.measuring.networks import loading, pruning, tracing
 from perf_assets.measuring.networks.inputs import Inputs
-from perf_assets.measuring.profiling import algorithms, arithmetic, cudnn, host_series, kernels, passes
+from perf_assets.measuring.profiling import (
+    accuracy,
+    algorithms,
+    arithmetic,
+    cudnn,
+    host_series,
+    kernels,
+    passes,
+)
 from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec
 from perf_assets.measuring.profiling.timers import CudaTimer, HostTimer
 from perf_assets.measuring.profiling.torch_device import (
@@ -191,6 +199,9 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
             passes.count_events(step, timer, log)
         if "energy" in spec.passes:
             numbers |= passes.measure_energy(step, timer, reader, reader_reason, log)
+        if "accuracy" in spec.passes:
+            shape = tuple(inputs.tensors()[0].shape[1:])
+            numbers |= accuracy.measure_accuracy(spec, model, shape, device, log)
         if "host" in spec.passes:
             host_series.sample_host(step, timer, reader, log)
     if nvml:

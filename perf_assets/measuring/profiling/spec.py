@@ -23,7 +23,7 @@ out, ``tf32`` lets it into matrix products too; ``autocast`` is torch's mixed pr
 MEMORY_FORMATS = ("contiguous", "channels_last")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 USUAL_PASSES = ("latency", "cold", "layers", "memory", "energy", "counters")
-PASSES = (*USUAL_PASSES, "host")
+PASSES = (*USUAL_PASSES, "host", "accuracy")
 RUNTIMES = ("torch", "torchscript", "onnxruntime")
 PROVIDERS = ("auto", "ai3")
 INCOMPATIBLE_POLICIES = ("refuse", "guess")
@@ -43,7 +43,15 @@ _QUESTION = (
     *("network", "pruning_method", "pruning_ratio", "stage", "batch_size", "input_size", "algorithm"),
     *("algorithm_provider", "incompatible_layers", "device", "device_label", "threads", "seed"),
 )
-_LATER_QUESTION = ("pruning_seed", "memory_format", "compile_mode", "cudnn_benchmark", "runtime")
+_LATER_QUESTION = (
+    "pruning_seed",
+    "memory_format",
+    "compile_mode",
+    "cudnn_benchmark",
+    "runtime",
+    "image_folder",
+    "loader_workers",
+)
 """Fields that came later: they are part of the key only where they are not as they were before they came, so that
 what was measured then is known by the same key."""
 
@@ -77,7 +85,10 @@ class ProfileSpec(NetworkRequest):
         threads: of the processor; None for torch's choice.
         seed: of weights and inputs.
         passes: what is measured: any of ``latency``, ``cold``, ``layers``, ``memory``, ``energy``,
-            ``counters``, and ``host``: processor, memory and pressure as a time series.
+            ``counters``, and ``host``: processor, memory and pressure as a time series, and
+            ``accuracy``: share of the images of ``image_folder`` that are classified right.
+        image_folder: a folder with a folder of images for each class, in the order of the network's classes.
+        loader_workers: processes that read the images; 0 reads them between the steps.
         protocol: settings of the measurement protocol that differ from the default.
         memory_limit_mib: of address space (processor only) beyond what is in use when the measurement begins,
             so that a step that needs more is out of memory instead of the machine.
@@ -108,6 +119,8 @@ class ProfileSpec(NetworkRequest):
     threads: int | None = Field(default=None, ge=1)
     seed: int = 0
     passes: tuple[str, ...] = USUAL_PASSES
+    image_folder: str | None = None
+    loader_workers: int = Field(default=0, ge=0)
     protocol: Settings = Settings()
     memory_limit_mib: float | None = Field(default=None, gt=0)
     memory_budget_mib: float | None = Field(default=None, gt=0)
@@ -136,6 +149,17 @@ class ProfileSpec(NetworkRequest):
         problem = label_problem(self.device, self.device_label)
         if problem:
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _check_accuracy(self) -> Self:
+        if ("accuracy" in self.passes) != (self.image_folder is not None):
+            missing = "image_folder" if self.image_folder is None else "the pass 'accuracy'"
+            raise ValueError(f"passes 'accuracy' and image_folder belong together: add {missing}")
+        if self.image_folder is None and self.loader_workers:
+            raise ValueError("loader_workers without image_folder: only images are loaded; leave it out")
+        if self.image_folder and (self.stage, self.runtime) != ("inference", "torch"):
+            raise ValueError("passes 'accuracy' needs stage 'inference' and runtime 'torch': use these")
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ from perf_assets.store.database import NoDatabaseError, open_readonly, query
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.validation import InvalidInputError, one_of
 
-FILES = ("module_folder", "weights")
+FILES = ("module_folder", "weights", "image_folder")
 """Options that name a place on disk."""
 
 _KNOWN = """
@@ -150,7 +150,12 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
                 f" ({source}); leave 'devices' out of the sweep, or choose another device"
             )
     # A node may work in another folder than this one.
-    files = {name: str(Path(sweep.options[name]).resolve()) for name in FILES if sweep.options.get(name)}
+    files = {
+        name: str(path.resolve())
+        for name in FILES
+        # Of a board, the folder of images is a path there.
+        if sweep.options.get(name) and (path := Path(sweep.options[name])).exists()
+    }
     update = {
         "devices": devices,
         "options": {"device_label": place.device, **sweep.options, **files},

@@ -90,6 +90,41 @@ def test_exported_networks_are_runs_of_their_own(tmp_path, data):
         assert (log["status"], log["result"]["reason"]) == ("ok", None)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_accuracy_on_a_folder_of_images(tmp_path, data, workers):
+    """Of a network that answers class 1 whatever it sees, pruned and not: the share of class 1."""
+    from PIL import Image
+
+    for name, count in (("ants", 1), ("bees", 3)):
+        (tmp_path / "insects" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (40, 50), (number, 20, 90)).save(tmp_path / "insects" / name / f"{number}.png")
+    network = LeNet5()
+    with torch.no_grad():
+        network.classifier[-1].bias[1] = 100.0
+    torch.save(network.state_dict(), tmp_path / "bee.pt")
+    fields = {
+        "passes": ["accuracy"],
+        "image_folder": str(tmp_path / "insects"),
+        "loader_workers": workers,
+        "weights": str(tmp_path / "bee.pt"),
+        "batch_size": 3,
+    }
+    pruned = {
+        "pruned_model": str(tmp_path / "pruned"),
+        "pruning_method": "structured_magnitude",
+        "pruning_ratio": 0.5,
+    }
+    for more in ({}, pruned):
+        assert profiled(data.drops, **fields, **more)["status"] == "ok"
+    ingest(data)
+    told = "SELECT accuracy_pct, dataset, num_workers, config->'accuracy'->>'images' FROM cleaned_runs"
+    assert sql(data, told) == [(75.0, "insects", workers, "4")] * 2
+    log = profiled(tmp_path, **{**fields, "image_folder": str(tmp_path / "none")})
+    assert log["status"] == "unsupported"
+    assert "a folder of images a class" in log["result"]["reason"]
+
+
 def test_host_series_lands_in_cleaned_samples(tmp_path, data):
     path, result = run.profile(changed(passes=["host"]), data.drops)
     assert result["status"] == "ok"

@@ -51,6 +51,7 @@ _KINDS = frozenset(
         "power",
         "energy",
         "counter",
+        "accuracy",
         "result",
     ]
 )
@@ -88,7 +89,7 @@ def _check(kind: str, row: dict[str, Any]) -> None:
             object_in(row, name)
         if "settings" in row:
             object_in(row, "settings")
-        for name in ("batch_size", "input_size"):
+        for name in ("batch_size", "input_size", "loader_workers"):
             whole_number(row["spec"], name)
         for name in (
             "network",
@@ -99,6 +100,7 @@ def _check(kind: str, row: dict[str, Any]) -> None:
             "device",
             "device_label",
             "runtime",
+            "image_folder",
         ):
             text(row["spec"], name)
         for name in ("git_revision", "torch", "cuda", "onnxruntime"):
@@ -139,6 +141,7 @@ _RESULT_NUMBERS = {
     "process_rss_mib": "process_rss_mib",
     "mean_power_w": "mean_power_w",
     "energy_j": "energy_j",
+    "accuracy_pct": "accuracy_pct",
 }
 """Numbers of the result line that have a column of their own in ``cleaned_runs``."""
 
@@ -168,6 +171,7 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
     flags = [verdict] if verdict and verdict != "stable" else []
     for kind in ("energy", "latency", "outputs", "kernels", "layers"):
         flags += texts(run.last(kind), "quality")
+    images = spec.get("image_folder")
     runtime = spec.get("runtime") or "torch"
     framework = runtime if environment.get("torch") else None
     if runtime != "torch":
@@ -183,6 +187,9 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
         # What torch ran on comes first: a label is only what somebody called the place.
         device_raw=device.get("name") or spec.get("device_label") or spec.get("device"),
         device_count=1,
+        # Of a run that reads images; all others have their inputs lie ready on the device.
+        dataset=PurePosixPath(images).name if images else None,
+        num_workers=spec.get("loader_workers") if images else None,
         batch_size=spec.get("batch_size"),
         input_size=run.last("model").get("input_size") or spec.get("input_size"),
         stage=spec.get("stage"),
@@ -212,6 +219,7 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
             "algorithm": facts(run.last("algorithm")),
             "warmup": facts(run.last("warmup")),
             "energy": facts(run.last("energy")),
+            "accuracy": facts(run.last("accuracy")) or None,
             "result": {name: value for name, value in result.items() if name not in known} or None,
         },
         latency_statistic="median" if result.get("latency_ms") is not None else None,
