@@ -53,6 +53,11 @@ WRONG_SPECS = {
         "'channels_last'",
         "algorithm 'guess'",
     ),
+    "energy of layers without layers": (
+        {"passes": ["latency", "layer_energy"]},
+        "'layer_energy' needs 'layers'",
+        "leave it out",
+    ),
     "accuracy of no images": ({"passes": ["accuracy"]}, "'accuracy' and image_folder", "add image_folder"),
     "images for nothing": ({"image_folder": "x"}, "belong together", "add the pass 'accuracy'"),
     "workers for nothing": ({"loader_workers": 2}, "loader_workers without image_folder", "leave it out"),

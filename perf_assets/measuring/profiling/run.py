@@ -36,6 +36,7 @@ from perf_assets.measuring.profiling import (
     kernels,
     passes,
 )
+from perf_assets.measuring.profiling.layer_energy import layer_energies
 from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec
 from perf_assets.measuring.profiling.timers import CudaTimer, HostTimer
 from perf_assets.measuring.profiling.torch_device import (
@@ -190,8 +191,11 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
             log.write("layers", explained_share=None, reason=reason)
         elif "layers" in spec.passes:
             forward_ms = phases_ms.get("forward", numbers.get("latency_ms"))
+            energies_j = None
+            if "layer_energy" in spec.passes and reader is not None:
+                energies_j = layer_energies(model, step, reader, timer.synchronize)
             numbers |= passes.time_layers(
-                model, step, timer, device, numbers.get("latency_ms"), forward_ms, log
+                model, step, timer, device, numbers.get("latency_ms"), forward_ms, log, energies_j
             )
         if "memory" in spec.passes:
             numbers |= passes.peak_memory(step, timer, device, idle_mib, log)

@@ -23,7 +23,7 @@ out, ``tf32`` lets it into matrix products too; ``autocast`` is torch's mixed pr
 MEMORY_FORMATS = ("contiguous", "channels_last")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 USUAL_PASSES = ("latency", "cold", "layers", "memory", "energy", "counters")
-PASSES = (*USUAL_PASSES, "host", "accuracy")
+PASSES = (*USUAL_PASSES, "layer_energy", "host", "accuracy")
 RUNTIMES = ("torch", "torchscript", "onnxruntime")
 PROVIDERS = ("auto", "ai3")
 INCOMPATIBLE_POLICIES = ("refuse", "guess")
@@ -85,7 +85,7 @@ class ProfileSpec(NetworkRequest):
         threads: of the processor; None for torch's choice.
         seed: of weights and inputs.
         passes: what is measured: any of ``latency``, ``cold``, ``layers``, ``memory``, ``energy``,
-            ``counters``, and ``host``: processor, memory and pressure as a time series, and
+            ``counters``; and ``layer_energy`` with ``layers`` (ten seconds for each layer), ``host``: processor, memory and pressure as a time series, and
             ``accuracy``: share of the images of ``image_folder`` that are classified right.
         image_folder: a folder with a folder of images for each class, in the order of the network's classes.
         loader_workers: processes that read the images; 0 reads them between the steps.
@@ -149,6 +149,14 @@ class ProfileSpec(NetworkRequest):
         problem = label_problem(self.device, self.device_label)
         if problem:
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _check_layer_energy(self) -> Self:
+        if "layer_energy" in self.passes and ("layers" not in self.passes or self.stage != "inference"):
+            raise ValueError(
+                "passes 'layer_energy' needs 'layers' and stage 'inference': use these, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

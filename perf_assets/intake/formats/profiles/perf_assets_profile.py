@@ -65,7 +65,7 @@ _STATUSES = {
 }
 _LAYER_TEXTS = ("layer", "kind")
 _LAYER_COUNTS = ("layer_index", "in_channels", "out_channels", "kernel_size", "stride", "padding")
-_LAYER_NUMBERS = ("mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "share_pct")
+_LAYER_NUMBERS = ("mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "share_pct", "energy_j")
 _SAMPLE_TEXTS = frozenset({"line", "cache", "at_s"})
 
 
