@@ -140,6 +140,16 @@ WRONG_SWEEPS = {
 WRONG_SITES = {
     "not TOML": ("[devices", "not TOML", "cluster.example.toml"),
     "typo": (SITE + "partiton = 1", "'devices.alpha.partiton'", "did you mean 'partition'"),
+    "board by Slurm": (
+        '[devices.alpha]\nhost = "board"\nfolder = "/srv"\ntorch_device = "cpu"\n',
+        "[devices.alpha] has a host",
+        "use the executor 'ssh'",
+    ),
+    "board of two kinds": (
+        SITE + 'host = "board"\n',
+        "and constraint, which is Slurm's",
+        "leave one of them out",
+    ),
     "no devices": ("[defaults]\n", "'devices' is missing", "add it"),
     "text for minutes": (SITE + 'time_minutes = "1h"', "'devices.alpha.time_minutes'", "valid integer"),
     "unknown device": (SITE.replace("alpha", "beta"), "no device 'alpha'", "add a table [devices.alpha]"),
