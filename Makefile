@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: demo test ui check fix docs gallery clean test-bare test-wheel test-node test-pa test-triton bench-predictors bench-materialize bench-load
+.PHONY: demo test ui check fix docs gallery clean test-bare test-wheel test-node test-pa test-triton test-gpu bench-predictors bench-materialize bench-load
 .DEFAULT_GOAL := demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -106,6 +106,10 @@ $(TRITON)/ts/bin/tritonserver:
 
 test-triton: $(VENV)/ready $(TRITON)/ts/bin/tritonserver
 	TRITON_FOLDER=$(CURDIR)/$(TRITON) $(BIN)/python -m pytest perf_assets_tests/measuring/load_tests/test_triton.py
+
+# The profiler's numbers on one GPU beside references of others: eight minutes; without a GPU one line.
+test-gpu: $(VENV)/ready
+	$(BIN)/python -m benchmarks.gpu_checks
 
 clean:
 	rm -rf $(VENV) $(PA) $(TRITON)

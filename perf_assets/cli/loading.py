@@ -27,7 +27,7 @@ def load_test() -> None:
 @load_test.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--again", is_flag=True, help="Begin anew, even where a log waits to be finished.")
-@click.option("--executor", default="local", show_default=True, help="local or slurm.")
+@click.option("--executor", default="local", show_default=True, help="local, slurm or ssh.")
 @click.option("--device", default="cpu", show_default=True, help="A table of cluster.toml.")
 @click.option("--site-file", type=click.Path(path_type=Path), help="cluster.toml of another place.")
 def run(file: Path, again: bool, executor: str, device: str, site_file: Path | None) -> None:

@@ -16,7 +16,7 @@ from perf_assets.workspace.paths import data_paths
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--stage", default="sanity", show_default=True, help="sanity, quick or full.")
-@click.option("--executor", default="local", show_default=True, help="local or slurm.")
+@click.option("--executor", default="local", show_default=True, help="local, slurm or ssh.")
 @click.option(
     "--device",
     help="A device of this machine, or a table of cluster.toml. [default: cpu, or auto where FILE says so]",

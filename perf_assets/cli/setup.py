@@ -198,7 +198,7 @@ def _counters() -> tuple[str, str]:
 
 def _slurm() -> tuple[str, str]:
     if shutil.which("sbatch") is None:
-        return "look", "no sbatch here: only the executor 'local'"
+        return "look", "no sbatch here: use the executors 'local' and 'ssh'"
     from perf_assets.measuring.engines.engine import EngineError
     from perf_assets.measuring.engines.site import load_site
 

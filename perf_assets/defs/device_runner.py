@@ -1,4 +1,4 @@
-"""The device runner: measures a sweep where a tag says, on this machine or on a node of a Slurm cluster.
+"""The device runner: measures a sweep where a tag says, on this machine, on a node of a Slurm cluster or on a board.
 
 An op says what it needs by the tags ``perf_assets/executor`` and ``perf_assets/device``; run tags override
 them, and what the launch configures overrides both. Here the tags become a place; everything else is the
@@ -12,12 +12,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import dagster as dg
 from pydantic import Field
 
-from perf_assets.measuring.engines.engine import Engine, EngineError, Status, cancel_orphans
+from perf_assets.measuring.engines.engine import (
+    JOB_FILE,
+    Engine,
+    EngineError,
+    Status,
+    cancel_orphans,
+    jobs_left,
+)
 from perf_assets.measuring.engines.jobs import JOB_PREFIX, CampaignError, Launch, Limits, Place, engine_of
 from perf_assets.measuring.sweeps.campaign import CampaignReport, run_campaign
 from perf_assets.measuring.sweeps.grid import Sweep
@@ -169,12 +177,26 @@ def _failing_clearly() -> Generator[None]:
         raise dg.Failure("interrupted; its job was cancelled", allow_retries=False) from error
 
 
-def end_orphans(engine: Engine, instance: dg.DagsterInstance) -> list[str]:
-    """Cancel jobs of runs of this instance that are over; returns their names."""
+def end_orphans(engine: Engine, instance: dg.DagsterInstance, work: Path) -> list[str]:
+    """Cancel jobs of runs of this instance that are over; returns their names.
+
+    An engine without a shared disk is asked only for the jobs that work folders know: a look at a board that
+    measures would disturb it.
+    """
 
     def is_alive(rest: str) -> bool:
         run = instance.get_run_by_id(rest.rpartition(".")[0])
         # A run that this instance never knew belongs to another one.
         return run is None or not run.is_finished
 
-    return cancel_orphans(engine, JOB_PREFIX, is_alive)
+    if engine.shares_disk:
+        return cancel_orphans(engine, JOB_PREFIX, is_alive)
+    ended = []
+    for folder, job_id, name in jobs_left(work, engine.name):
+        if not is_alive(name.removeprefix(JOB_PREFIX)):
+            # A job that has ended brings its logs back when it is asked for.
+            if not engine.poll(job_id, folder).state.is_final:
+                engine.cancel(job_id)
+                ended.append(name)
+            (folder / JOB_FILE).unlink()
+    return ended

@@ -9,6 +9,7 @@ from perf_assets.defs.jobs import ingest_job
 from perf_assets.defs.resources import DataFolder
 from perf_assets.intake.pipeline import pending
 from perf_assets.measuring.engines.engine import EngineError
+from perf_assets.measuring.engines.jobs import EXECUTORS
 
 
 @dg.sensor(
@@ -34,16 +35,17 @@ def drop_sensor(context: dg.SensorEvaluationContext, data_folder: DataFolder):
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Ends profiling jobs whose run is over (its worker was killed, say), on this machine and on "
-    "Slurm.",
+    description="Ends profiling jobs whose run is over (its worker was killed, say), on this machine, on Slurm "
+    "and on boards.",
 )
-def orphan_sensor(context: dg.SensorEvaluationContext, device_runner: DeviceRunner):
+def orphan_sensor(context: dg.SensorEvaluationContext, device_runner: DeviceRunner, data_folder: DataFolder):
     """Find this instance's jobs by name and cancel those of finished runs. Their logs are drops like any
     other."""
     ended: list[str] = []
-    for executor in ("local", "slurm"):
+    work = data_folder.paths().work
+    for executor in EXECUTORS:
         try:
-            ended += end_orphans(device_runner.engine(executor), context.instance)
+            ended += end_orphans(device_runner.engine(executor), context.instance, work)
         except EngineError as error:
             context.log.debug("no orphans to look for on %s: %s", executor, error)
     return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "no orphans")

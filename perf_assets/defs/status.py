@@ -15,6 +15,7 @@ from perf_assets.measuring.engines.jobs import JOB_PREFIX
 from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets.measuring.engines.ssh import SshEngine
 from perf_assets.workspace.paths import DataPaths
 
 Row = tuple[str, ...]
@@ -30,13 +31,14 @@ class Section:
 
 
 def status(paths: DataPaths, instance: dg.DagsterInstance, recent: int = 10) -> list[Section]:
-    """Recent runs, jobs, sweeps, devices and nodes; sections that this machine has nothing for are empty."""
+    """Recent runs, jobs, sweeps, devices, nodes and boards; sections that this machine has nothing for are empty."""
     return [
         Section("runs", ("run", "job", "status", "started", "what"), _runs(instance, recent)),
         Section("profiling jobs", ("engine", "job", "name"), _jobs()),
         Section("sweeps", ("sweep", "stage", "done", "current", "left", "points"), _sweeps(paths)),
         Section("held devices", ("device", "host", "process", "since", "command"), _devices()),
         Section("Slurm nodes", ("node", "state", "features", "gres"), _nodes()),
+        Section("boards", ("device", "host", "state"), _boards()),
     ]
 
 
@@ -56,7 +58,11 @@ def _runs(instance: dg.DagsterInstance, recent: int) -> list[Row]:
 def _engines() -> list[Engine]:
     engines: list[Engine] = [LocalEngine()]
     with contextlib.suppress(EngineError):  # no site file: this machine alone
-        engines.append(SlurmEngine(load_site()))
+        site = load_site()
+        if len(site.boards) < len(site.devices):
+            engines.append(SlurmEngine(site))
+        if site.boards:
+            engines.append(SshEngine(site))
     return engines
 
 
@@ -119,6 +125,12 @@ def _nodes() -> list[Row]:
             except EngineError as error:
                 return [("", str(error), "", "")]
     return []
+
+
+def _boards() -> list[Row]:
+    return [
+        tuple(board) for engine in _engines() if isinstance(engine, SshEngine) for board in engine.boards()
+    ]
 
 
 def _time(unix_s: float | None) -> str:

@@ -13,16 +13,27 @@ from typing import ClassVar
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from perf_assets.defs.build import build_defs
-from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, JOB_PREFIX, DeviceRunner
+from perf_assets.defs.device_runner import (
+    DEVICE_TAG,
+    EXECUTOR_TAG,
+    JOB_PREFIX,
+    DeviceRunner,
+    end_orphans,
+)
+from perf_assets.defs.resources import DataFolder
 from perf_assets.defs.sensors import orphan_sensor
 from perf_assets.defs.status import status
 from perf_assets.intake.pipeline import ingest
+from perf_assets.measuring.engines.engine import JOB_FILE, Job
 from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets.measuring.engines.ssh import SshEngine
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
+from perf_assets_tests.measuring.engines.small_sshd import needs_sshd, small_sshd
 from perf_assets_tests.support import ROOT, sql, wait_for
 
 # A point in about a second: what is tested here is the way, not the number.
@@ -129,7 +140,7 @@ def test_sweep_that_cannot_be(project):
 
 def test_unknown_executor(project):
     result = materialize(project, {EXECUTOR_TAG: "cloud"}, ok=False)
-    assert "use local or slurm" in failure_of(result)
+    assert "use local, slurm or ssh" in failure_of(result)
 
 
 @needs_slurm
@@ -254,10 +265,41 @@ class TestLaunchedFromTheUi:
         if not run.is_finished:  # the code server may have seen its worker die already
             ui.instance.report_run_failed(run)
         tick = orphan_sensor(
-            dg.build_sensor_context(instance=ui.instance, resources={"device_runner": DeviceRunner()})
+            dg.build_sensor_context(
+                instance=ui.instance,
+                resources={"device_runner": DeviceRunner(), "data_folder": DataFolder()},
+            )
         )
         assert f"{prefix}.0" in tick.skip_message
         wait_for(lambda: engine.find(prefix) == [], timeout_s=15)
+
+
+@needs_sshd
+def test_orphans_of_boards_are_ended_and_their_logs_taken_back(data, tmp_path):
+    """Only the jobs that work folders know of are asked for."""
+    with small_sshd(tmp_path / "sshd") as sshd, dg.instance_for_test() as instance:
+        engine = SshEngine(load_site(sshd.site))
+        alive, over = (
+            create_run_for_test(instance, status=status)
+            for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE)
+        )
+        out = data.drops / "logs"
+        script = "import pathlib, sys, time; (pathlib.Path(sys.argv[1]) / 'a.jsonl').touch(); time.sleep(600)"
+        for run in (alive, over):
+            folder = data.work / run.run_id
+            folder.mkdir(parents=True)
+            command = [sys.executable, "-c", script, str(out)]
+            job = Job(f"{JOB_PREFIX}{run.run_id}.0", command, folder, device="alpha", out=out)
+            note = {"engine": "ssh", "job_id": engine.submit(job), "name": job.name}
+            (folder / JOB_FILE).write_text(json.dumps(note))
+        wait_for(lambda: len(list(sshd.folder.glob("*/out/a.jsonl"))) == 2)
+        assert end_orphans(engine, instance, data.work) == [f"{JOB_PREFIX}{over.run_id}.0"]
+        assert [name for _, name in engine.find(JOB_PREFIX) if over.run_id in name] == []
+        assert [name for _, name in engine.find(f"{JOB_PREFIX}{alive.run_id}")] != []
+        assert (out / "a.jsonl").exists()
+        assert end_orphans(engine, instance, data.work) == []
+        for job_id, _ in engine.find(f"{JOB_PREFIX}{alive.run_id}"):
+            engine.cancel(job_id)
 
 
 class Ui:

@@ -53,6 +53,25 @@ WRONG_SPECS = {
         "'channels_last'",
         "algorithm 'guess'",
     ),
+    "energy of layers without layers": (
+        {"passes": ["latency", "layer_energy"]},
+        "'layer_energy' needs 'layers'",
+        "leave it out",
+    ),
+    "accuracy of no images": ({"passes": ["accuracy"]}, "'accuracy' and image_folder", "add image_folder"),
+    "images for nothing": ({"image_folder": "x"}, "belong together", "add the pass 'accuracy'"),
+    "workers for nothing": ({"loader_workers": 2}, "loader_workers without image_folder", "leave it out"),
+    "unknown runtime": ({"runtime": "tensorrt"}, "'tensorrt'", "use one of torch, torchscript, onnxruntime"),
+    "exported training": (
+        {"runtime": "torchscript", "stage": "training"},
+        "stage 'training' with runtime 'torchscript'",
+        "or runtime 'torch'",
+    ),
+    "exported in bfloat16": (
+        {"runtime": "onnxruntime", "precision": "bfloat16"},
+        "precision 'bfloat16'",
+        "use 'float32'",
+    ),
     "unknown network": ({"network": "lenet6"}, "'lenet6'", "did you mean 'lenet5'"),
     "unknown timm network": ({"network": "timm:resnet17"}, "'resnet17'", "did you mean"),
     "unknown transformers network": ({"network": "transformers:brt"}, "'brt'", "did you mean 'bert'"),
@@ -121,6 +140,16 @@ WRONG_SWEEPS = {
 WRONG_SITES = {
     "not TOML": ("[devices", "not TOML", "cluster.example.toml"),
     "typo": (SITE + "partiton = 1", "'devices.alpha.partiton'", "did you mean 'partition'"),
+    "board by Slurm": (
+        '[devices.alpha]\nhost = "board"\nfolder = "/srv"\ntorch_device = "cpu"\n',
+        "[devices.alpha] has a host",
+        "use the executor 'ssh'",
+    ),
+    "board of two kinds": (
+        SITE + 'host = "board"\n',
+        "and constraint, which is Slurm's",
+        "leave one of them out",
+    ),
     "no devices": ("[defaults]\n", "'devices' is missing", "add it"),
     "text for minutes": (SITE + 'time_minutes = "1h"', "'devices.alpha.time_minutes'", "valid integer"),
     "unknown device": (SITE.replace("alpha", "beta"), "no device 'alpha'", "add a table [devices.alpha]"),
@@ -238,7 +267,7 @@ def test_a_gpu_name_with_a_sweep_that_says_cpu(project):
 
 def test_unknown_stage_and_executor(project):
     assert "use one of sanity, quick, full" in refused(project, "sweep", "sweep.toml", "--stage", "huge")
-    assert "use local or slurm" in refused(project, "sweep", "sweep.toml", "--executor", "cloud")
+    assert "use local, slurm or ssh" in refused(project, "sweep", "sweep.toml", "--executor", "cloud")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +276,7 @@ def test_unknown_stage_and_executor(project):
         ({"sweep": "../elsewhere/sweep.toml"}, "PERF_ASSETS_SWEEPS"),
         ({"sweep": "absent.toml"}, "name a TOML file like sweeps/demo.toml"),
         ({"sweep": "sweep.toml", "stage": "huge"}, "use one of sanity, quick, full"),
-        ({"sweep": "sweep.toml", "executor": "cloud"}, "use local or slurm"),
+        ({"sweep": "sweep.toml", "executor": "cloud"}, "use local, slurm or ssh"),
         ({"sweep": "cpu.toml", "device": "l40s"}, "leave 'devices' out"),
     ],
 )

@@ -22,7 +22,7 @@ class StudyConfig(dg.Config):
 
     study: str = Field(default="studies/demo_load.toml", description="TOML file of the study.")
     executor: str | None = Field(
-        default=None, description=f"local or slurm; overrides the tag {EXECUTOR_TAG}."
+        default=None, description=f"local, slurm or ssh; overrides the tag {EXECUTOR_TAG}."
     )
     device: str | None = Field(default=None, description=f"cpu, l40s, ...; overrides the tag {DEVICE_TAG}.")
     again: bool = Field(default=False, description="Begin anew, even where a log waits to be finished.")

@@ -10,6 +10,7 @@ from perf_assets.defs.assets import ingestion
 from perf_assets.defs.device_runner import DEVICE_TAG, EXECUTOR_TAG, DeviceRunner, place_of
 from perf_assets.defs.metadata import OWNERS, record_table
 from perf_assets.defs.resources import DataFolder
+from perf_assets.measuring.networks.names import PRUNING_METHODS
 from perf_assets.measuring.sweeps.campaign import measured_runs
 from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets.store.publish import publish_computed
@@ -26,7 +27,7 @@ class SweepConfig(dg.Config):
         default="sanity", description="sanity (one point), quick (10 sizes) or full (100 sizes)."
     )
     executor: str | None = Field(
-        default=None, description=f"local or slurm; overrides the tag {EXECUTOR_TAG}."
+        default=None, description=f"local, slurm or ssh; overrides the tag {EXECUTOR_TAG}."
     )
     device: str | None = Field(default=None, description=f"cpu, l40s, ...; overrides the tag {DEVICE_TAG}.")
     again: bool = Field(default=False, description="Measure points that were measured before as well.")
@@ -38,8 +39,7 @@ class PruningConfig(dg.Config):
     networks: list[str] = Field(default=["lenet5", "resnet18"], description="Networks of the zoo.")
     methods: list[str] = Field(
         default=["structured_magnitude"],
-        description="structured_magnitude, structured_random, l1_unstructured, random_unstructured,"
-        " ln_structured or global_unstructured.",
+        description=f"Any of {', '.join(PRUNING_METHODS)}.",
     )
     ratios: list[float] = Field(default=[0.5], description="Shares to prune away, 0 to 0.95.")
     seed: int = Field(default=0, description="Of random weights and random importance.")

@@ -75,7 +75,7 @@ def environment() -> dict[str, Any]:
             for name, value in sorted(os.environ.items())
             if name.startswith(("OMP_", "MKL_", "ONEDNN_", "CUDA_", "CUDNN_", "PYTORCH_", "SLURM_JOB"))
         },
-    } | versions("torch", "torchvision", "torch-pruning", "numpy", "nvidia-ml-py")
+    } | versions("torch", "torchvision", "torch-pruning", "numpy", "nvidia-ml-py", "onnxruntime")
 
 
 def versions(*packages: str) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Run a command somewhere: as a process of this machine, or as a job of a Slurm cluster.
+"""Run a command somewhere: as a process of this machine, as a job of a Slurm cluster, or on a board by ssh.
 
-Needs neither Dagster nor a database, here or on the node; only a folder that both see.
+Needs neither Dagster nor a database, here or there; with Slurm only a folder that both see.
 """

@@ -16,7 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from perf_assets.measuring.engines.site import Site
 
 LOOK_S = 0.25
 """How often output and exit code are looked at: files, which cost the engine nothing."""
@@ -61,7 +64,9 @@ class Job:
 
     ``name`` is unique and says whose it is, so that orphans are found by it. ``work_dir`` is seen by this
     machine and the node; output and exit code land there. ``device`` chooses the node (``cluster.toml``).
-    Time-outs are in seconds; None waits for ever.
+    ``out`` is a folder that the command writes logs to. An engine whose nodes do not share this machine's disk
+    copies the work folder there and back, brings what is in ``out`` there into ``out`` here, and puts its own
+    paths into the command. Time-outs are in seconds; None waits for ever.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Job:
     work_dir: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     device: str | None = None
+    out: Path | None = None
     run_timeout_s: float | None = None
     queue_timeout_s: float | None = None
 
@@ -78,7 +84,14 @@ class EngineError(Exception):
 
 
 class EngineUnreachableError(EngineError):
-    """The engine does not answer at the moment; its jobs may well go on."""
+    """The engine does not answer at the moment; its jobs may well go on.
+
+    ``had_answered`` says that it broke off, so that what was asked for may have happened.
+    """
+
+    def __init__(self, message: str, *, had_answered: bool = False) -> None:
+        super().__init__(message)
+        self.had_answered = had_answered
 
 
 class JobFailedError(EngineError):
@@ -93,11 +106,17 @@ class Engine(Protocol):
     """A place to run jobs. ``name`` is what tags say.
 
     ``poll_s`` is how often a job's state may be asked for, in seconds: at first, and at most, when nothing
-    happens.
+    happens. ``shares_disk`` says that paths of this machine mean the same where jobs run.
     """
 
     name: str
     poll_s: tuple[float, float]
+    shares_disk: bool
+
+    @property
+    def site(self) -> Site | None:
+        """The site file's content, for engines that have one."""
+        ...
 
     def submit(self, job: Job) -> str:
         """Start (or queue) a job; returns its id. Raises EngineError with the cure when it is refused."""
@@ -280,6 +299,20 @@ def cancel_orphans(engine: Engine, prefix: str, is_alive: Callable[[str], bool])
             engine.cancel(job_id)
             ended.append(name)
     return ended
+
+
+def jobs_left(work: Path, engine: str) -> list[tuple[Path, str, str]]:
+    """Work folder, id and name of the jobs of an engine that nobody has followed to success, as noted under a folder
+    of work folders; whether they still run is not known."""
+    found = []
+    for file in sorted(work.glob(f"*/{JOB_FILE}")):
+        try:
+            known = json.loads(file.read_text())
+        except (OSError, ValueError):
+            continue
+        if known.get("engine") == engine:
+            found.append((file.parent, known["job_id"], known["name"]))
+    return found
 
 
 def exit_status(work_dir: Path, host: str | None = None) -> Status | None:

@@ -25,9 +25,10 @@ from perf_assets.measuring.engines.engine import (
 from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import load_site
 from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets.measuring.engines.ssh import SshEngine
 
 JOB_PREFIX = "perf-assets."
-EXECUTORS = ("local", "slurm")
+EXECUTORS = ("local", "slurm", "ssh")
 
 
 class CampaignError(Exception):
@@ -78,14 +79,15 @@ def engine_of(executor: str, site_file: Path | None = None) -> Engine:
         return LocalEngine()
     if executor == "slurm":
         return SlurmEngine(load_site(site_file))
-    raise CampaignError(f"unknown executor {executor!r}: use {' or '.join(EXECUTORS)}")
+    if executor == "ssh":
+        return SshEngine(load_site(site_file))
+    raise CampaignError(f"unknown executor {executor!r}: use {', '.join(EXECUTORS[:-1])} or {EXECUTORS[-1]}")
 
 
 def python_at(engine: Engine, place: Place) -> str:
     """The interpreter that runs the measuring side there."""
-    if isinstance(engine, SlurmEngine):
-        return engine.site.nodes_of(place.device).python or sys.executable
-    return sys.executable
+    found = engine.site.device(place.device).python if engine.site else None
+    return found or sys.executable
 
 
 def work_folder(work: Path, request: object) -> Path:
@@ -97,7 +99,13 @@ def work_folder(work: Path, request: object) -> Path:
 
 
 def run_at_place(
-    engine: Engine, place: Place, command: list[str], folder: Path, jobs: list[str], launch: Launch
+    engine: Engine,
+    place: Place,
+    command: list[str],
+    folder: Path,
+    out: Path,
+    jobs: list[str],
+    launch: Launch,
 ) -> bool:
     """Run a command as a job to its end, or follow the job of the folder that still runs.
 
@@ -106,6 +114,7 @@ def run_at_place(
         place: where.
         command: what to run there.
         folder: of the job's files; see :func:`work_folder`.
+        out: folder in drops that the command writes its logs to.
         jobs: ids of the campaign's jobs so far; the new job's is added.
         launch: how, and who is told.
 
@@ -122,6 +131,7 @@ def run_at_place(
         work_dir=folder,
         environment={"PERF_ASSETS_ENGINE": engine.name},
         device=place.device,
+        out=out,
         run_timeout_s=launch.limits.run_timeout_s,
         queue_timeout_s=launch.limits.queue_timeout_s,
     )

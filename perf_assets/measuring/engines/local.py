@@ -36,6 +36,8 @@ class LocalEngine:
 
     name = "local"
     poll_s = (0.25, 0.25)
+    site = None
+    shares_disk = True
 
     def submit(self, job: Job) -> str:
         """Start the process; the id is its pid and start time, so that a recycled pid is not mistaken for

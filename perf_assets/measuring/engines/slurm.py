@@ -67,6 +67,7 @@ class SlurmEngine:
 
     name = "slurm"
     poll_s = (1.0, 30.0)
+    shares_disk = True
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -78,14 +79,14 @@ class SlurmEngine:
             EngineError: Slurm is not installed here, or refuses the job; the message says what to change.
         """
         check_name(job.name)
+        if job.device is None:
+            raise EngineError(f"{job.name} names no device; tag it with perf_assets/device")
+        nodes = self.site.nodes_of(job.device)
         if shutil.which("sbatch") is None:
             raise EngineError(
                 "sbatch is not installed on this machine: run this where jobs are submitted (a login node),"
                 " or use the executor 'local'"
             )
-        if job.device is None:
-            raise EngineError(f"{job.name} names no device; tag it with perf_assets/device")
-        nodes = self.site.nodes_of(job.device)
         # Slurm's own limit is a backstop behind ours: the run time-out in whole minutes and one more.
         minutes = nodes.time_minutes if job.run_timeout_s is None else math.ceil(job.run_timeout_s / 60) + 1
         options = {

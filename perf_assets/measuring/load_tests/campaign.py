@@ -117,7 +117,7 @@ def run_at(
             *("--study", str(folder / "study.json"), "--out", str(logs_of(paths, study))),
             *(["--again"] if again else []),
         ]
-        run_at_place(engine, place, command, folder, report.jobs, launch)
+        run_at_place(engine, place, command, folder, logs_of(paths, study), report.jobs, launch)
     except EngineError as error:
         raise CampaignError(str(error)) from error
     finally:

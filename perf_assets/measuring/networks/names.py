@@ -52,7 +52,10 @@ CLASSIFIERS = tuple(_CLASSIFIERS.split())
 LIBRARIES = ("timm", "transformers")
 """Packages whose networks are named ``package:network``, where the package is installed."""
 
-STRUCTURED_METHODS = ("structured_magnitude", "structured_random")
+GLOBAL_METHODS = ("global_structured_magnitude", "global_structured_random", "random_weighted")
+"""Whole channels removed wherever in the network they matter least, until the ratio of all parameters is gone."""
+
+STRUCTURED_METHODS = ("structured_magnitude", "structured_random", *GLOBAL_METHODS)
 """Whole channels removed: tensors shrink."""
 
 UNSTRUCTURED_METHODS = ("l1_unstructured", "random_unstructured", "ln_structured", "global_unstructured")

@@ -64,7 +64,8 @@ def create(
         folder: directory of this pruned model.
         base: network, by its name or by all that :mod:`perf_assets.measuring.networks.request` can say.
         method: one of :data:`perf_assets.measuring.networks.names.PRUNING_METHODS`.
-        ratio: share of channels (structured) or weights (unstructured) to remove, 0 to 0.95.
+        ratio: share of channels (structured), of all parameters (global structured, ``random_weighted``) or of
+            weights (unstructured) to remove, 0 to 0.95.
         seed: seed of random weights and of random importance.
         input_size: height = width of the images (or length of the sequences) it is traced and verified with;
             default is the network's own.

@@ -7,7 +7,7 @@ Each pass writes its own lines to the log and returns the numbers that go into t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from perf_assets.measuring.devices import counters, energy, host
 from perf_assets.measuring.devices.power import PowerReader
 from perf_assets.measuring.networks.inputs import Inputs, loss, tensors_in
 from perf_assets.measuring.profiling import arithmetic, layers, protocol
+from perf_assets.measuring.profiling.exported import exported
 from perf_assets.measuring.profiling.spec import ProfileSpec
 from perf_assets.measuring.profiling.torch_device import used_mib
 from perf_assets.measuring.recording.log import LogWriter
@@ -36,7 +37,11 @@ def steps(
 ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
     """One step, and of training its phases by name, in order."""
     model.train(spec.stage == "training")
-    network = arithmetic.compiled(spec, model)
+    network = (
+        arithmetic.compiled(spec, model)
+        if spec.runtime == "torch"
+        else exported(spec.runtime, model, inputs, device, spec.precision)
+    )
 
     def answer() -> Any:
         return network(*inputs.positional, **inputs.named)
@@ -162,12 +167,17 @@ def time_layers(
     total_ms: float | None,
     forward_ms: float | None,
     log: LogWriter,
+    energies_j: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
-    """Time each layer by hooks; the share of the forward pass that they explain together."""
+    """Time each layer by hooks; the share of the forward pass that they explain together.
+
+    ``energies_j`` are the energies of layers by name, where they were measured.
+    """
     clock = layers.CudaStamps() if device.type == "cuda" else layers.HostStamps()
     rows = layers.time_layers(model, step, LAYER_PASSES, clock, timer.synchronize)
     for row in rows:
-        log.write("layer", **row, share_pct=row["median_ms"] / total_ms * 100 if total_ms else None)
+        share_pct = row["median_ms"] / total_ms * 100 if total_ms else None
+        log.write("layer", **row, share_pct=share_pct, energy_j=(energies_j or {}).get(row["layer"]))
     if not forward_ms:
         return {}
     share = sum(row["median_ms"] for row in rows) / forward_ms

@@ -27,7 +27,16 @@ from perf_assets.measuring.devices.nvml import NvmlReader
 from perf_assets.measuring.devices.power import PowerReader, PowerUnavailableError
 from perf_assets.measuring.networks import loading, pruning, tracing
 from perf_assets.measuring.networks.inputs import Inputs
-from perf_assets.measuring.profiling import algorithms, arithmetic, cudnn, kernels, passes
+from perf_assets.measuring.profiling import (
+    accuracy,
+    algorithms,
+    arithmetic,
+    cudnn,
+    host_series,
+    kernels,
+    passes,
+)
+from perf_assets.measuring.profiling.layer_energy import layer_energies
 from perf_assets.measuring.profiling.spec import ProfileSpec, parse_spec
 from perf_assets.measuring.profiling.timers import CudaTimer, HostTimer
 from perf_assets.measuring.profiling.torch_device import (
@@ -177,12 +186,16 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
         phases_ms = passes.time_phases(phases, timer, log)
         if "cold" in spec.passes:
             numbers |= passes.time_cold(spec, step, timer, device, log)
-        if "layers" in spec.passes and spec.compile_mode is not None:
-            log.write("layers", explained_share=None, reason="a compiled network has no layers of its own")
+        if "layers" in spec.passes and (spec.compile_mode is not None or spec.runtime != "torch"):
+            reason = "a compiled or exported network has no layers of its own"
+            log.write("layers", explained_share=None, reason=reason)
         elif "layers" in spec.passes:
             forward_ms = phases_ms.get("forward", numbers.get("latency_ms"))
+            energies_j = None
+            if "layer_energy" in spec.passes and reader is not None:
+                energies_j = layer_energies(model, step, reader, timer.synchronize)
             numbers |= passes.time_layers(
-                model, step, timer, device, numbers.get("latency_ms"), forward_ms, log
+                model, step, timer, device, numbers.get("latency_ms"), forward_ms, log, energies_j
             )
         if "memory" in spec.passes:
             numbers |= passes.peak_memory(step, timer, device, idle_mib, log)
@@ -190,6 +203,11 @@ def _measure(spec: ProfileSpec, device: torch.device, log: LogWriter, numbers: d
             passes.count_events(step, timer, log)
         if "energy" in spec.passes:
             numbers |= passes.measure_energy(step, timer, reader, reader_reason, log)
+        if "accuracy" in spec.passes:
+            shape = tuple(inputs.tensors()[0].shape[1:])
+            numbers |= accuracy.measure_accuracy(spec, model, shape, device, log)
+        if "host" in spec.passes:
+            host_series.sample_host(step, timer, reader, log)
     if nvml:
         others = nvml.other_processes(os.getpid())
         if others and numbers.get("verdict") in ("stable", "unstable", "too_short", "host_bound"):

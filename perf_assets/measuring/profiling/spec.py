@@ -22,7 +22,9 @@ PRECISIONS = ("float32", "float32_strict", "tf32", "float16", "bfloat16", "autoc
 out, ``tf32`` lets it into matrix products too; ``autocast`` is torch's mixed precision in the device's own type."""
 MEMORY_FORMATS = ("contiguous", "channels_last")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-PASSES = ("latency", "cold", "layers", "memory", "energy", "counters")
+USUAL_PASSES = ("latency", "cold", "layers", "memory", "energy", "counters")
+PASSES = (*USUAL_PASSES, "layer_energy", "host", "accuracy")
+RUNTIMES = ("torch", "torchscript", "onnxruntime")
 PROVIDERS = ("auto", "ai3")
 INCOMPATIBLE_POLICIES = ("refuse", "guess")
 
@@ -31,6 +33,7 @@ _WORDS = {
     "precision": PRECISIONS,
     "memory_format": MEMORY_FORMATS,
     "compile_mode": COMPILE_MODES,
+    "runtime": RUNTIMES,
     "algorithm": ALGORITHMS,
     "algorithm_provider": PROVIDERS,
     "incompatible_layers": INCOMPATIBLE_POLICIES,
@@ -40,7 +43,15 @@ _QUESTION = (
     *("network", "pruning_method", "pruning_ratio", "stage", "batch_size", "input_size", "algorithm"),
     *("algorithm_provider", "incompatible_layers", "device", "device_label", "threads", "seed"),
 )
-_LATER_QUESTION = ("pruning_seed", "memory_format", "compile_mode", "cudnn_benchmark")
+_LATER_QUESTION = (
+    "pruning_seed",
+    "memory_format",
+    "compile_mode",
+    "cudnn_benchmark",
+    "runtime",
+    "image_folder",
+    "loader_workers",
+)
 """Fields that came later: they are part of the key only where they are not as they were before they came, so that
 what was measured then is known by the same key."""
 
@@ -62,6 +73,8 @@ class ProfileSpec(NetworkRequest):
         precision: number format, see :data:`PRECISIONS`.
         memory_format: ``contiguous`` or ``channels_last``.
         compile_mode: mode of ``torch.compile``; None runs the network as it is.
+        runtime: what runs the network: ``torch``, ``torchscript`` (traced and frozen) or ``onnxruntime`` (exported to
+            ONNX); inference only.
         cudnn_benchmark: let cuDNN try its algorithms before it chooses, as ``torch.backends.cudnn.benchmark``.
         algorithm: of the convolutions, see :mod:`perf_assets.measuring.profiling.algorithms`.
         algorithm_provider: ``auto`` or ``ai3``.
@@ -72,7 +85,10 @@ class ProfileSpec(NetworkRequest):
         threads: of the processor; None for torch's choice.
         seed: of weights and inputs.
         passes: what is measured: any of ``latency``, ``cold``, ``layers``, ``memory``, ``energy``,
-            ``counters``.
+            ``counters``; and ``layer_energy`` with ``layers`` (ten seconds for each layer), ``host``: processor, memory and pressure as a time series, and
+            ``accuracy``: share of the images of ``image_folder`` that are classified right.
+        image_folder: a folder with a folder of images for each class, in the order of the network's classes.
+        loader_workers: processes that read the images; 0 reads them between the steps.
         protocol: settings of the measurement protocol that differ from the default.
         memory_limit_mib: of address space (processor only) beyond what is in use when the measurement begins,
             so that a step that needs more is out of memory instead of the machine.
@@ -93,6 +109,7 @@ class ProfileSpec(NetworkRequest):
     precision: str = "float32"
     memory_format: str = "contiguous"
     compile_mode: str | None = None
+    runtime: str = "torch"
     cudnn_benchmark: bool = False
     algorithm: str = "guess"
     algorithm_provider: str = "auto"
@@ -101,7 +118,9 @@ class ProfileSpec(NetworkRequest):
     device_label: str | None = None
     threads: int | None = Field(default=None, ge=1)
     seed: int = 0
-    passes: tuple[str, ...] = PASSES
+    passes: tuple[str, ...] = USUAL_PASSES
+    image_folder: str | None = None
+    loader_workers: int = Field(default=0, ge=0)
     protocol: Settings = Settings()
     memory_limit_mib: float | None = Field(default=None, gt=0)
     memory_budget_mib: float | None = Field(default=None, gt=0)
@@ -133,9 +152,30 @@ class ProfileSpec(NetworkRequest):
         return self
 
     @model_validator(mode="after")
+    def _check_layer_energy(self) -> Self:
+        if "layer_energy" in self.passes and ("layers" not in self.passes or self.stage != "inference"):
+            raise ValueError(
+                "passes 'layer_energy' needs 'layers' and stage 'inference': use these, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_accuracy(self) -> Self:
+        if ("accuracy" in self.passes) != (self.image_folder is not None):
+            missing = "image_folder" if self.image_folder is None else "the pass 'accuracy'"
+            raise ValueError(f"passes 'accuracy' and image_folder belong together: add {missing}")
+        if self.image_folder is None and self.loader_workers:
+            raise ValueError("loader_workers without image_folder: only images are loaded; leave it out")
+        if self.image_folder and (self.stage, self.runtime) != ("inference", "torch"):
+            raise ValueError("passes 'accuracy' needs stage 'inference' and runtime 'torch': use these")
+        return self
+
+    @model_validator(mode="after")
     def _check_combination(self) -> Self:
         if self.precision == "tf32" and self.device == "cpu":
             raise ValueError("precision 'tf32' exists on a GPU only: use 'float32', or device 'cuda'")
+        if self.runtime != "torch":
+            self._check_runtime()
         if self.algorithm == "guess":
             return self
         if self.compile_mode is not None:
@@ -154,6 +194,24 @@ class ProfileSpec(NetworkRequest):
                 " convolution; use 'float16' or 'bfloat16', or algorithm 'guess'"
             )
         return self
+
+    def _check_runtime(self) -> None:
+        """Refuse what an exported network cannot do."""
+        for name, value, usual in (
+            ("stage", self.stage, "inference"),
+            ("algorithm", self.algorithm, "guess"),
+            ("compile_mode", self.compile_mode, None),
+        ):
+            if value != usual:
+                raise ValueError(
+                    f"{name} {value!r} with runtime {self.runtime!r}: an exported network has {name} {usual!r} only;"
+                    f" use that, or runtime 'torch'"
+                )
+        if self.precision not in ("float32", "float16"):
+            raise ValueError(
+                f"precision {self.precision!r} with runtime {self.runtime!r}: use 'float32' or 'float16', or runtime"
+                " 'torch'"
+            )
 
     @property
     def key(self) -> str:
@@ -189,6 +247,7 @@ class ProfileSpec(NetworkRequest):
             self.precision,
             self.memory_format if self.memory_format != "contiguous" else None,
             f"compiled-{self.compile_mode}" if self.compile_mode else None,
+            self.runtime if self.runtime != "torch" else None,
             self.device_label or self.device.replace(":", ""),
         )
         return "-".join(part for part in parts if part)

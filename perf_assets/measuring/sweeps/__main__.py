@@ -1,7 +1,7 @@
 """Command line on a node: measure what is left of a sweep's stage.
 
     python -m perf_assets.measuring.sweeps --sweep sweep.toml --stage quick --out FOLDER [--known known.json]
-    python -m perf_assets.measuring.sweeps --run board.zip
+    python -m perf_assets.measuring.sweeps --run board.zip [--out FOLDER]
 
 Exit codes: 0 for every measured outcome (out of memory and unsupported ones too), 1 when a run failed, 2 for
 a sweep that cannot be used, 75 when the point limit left some of it undone.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from perf_assets.measuring.engines.engine import WORK_LEFT_EXIT_CODE
@@ -27,6 +28,31 @@ class _PointLimitReached(Exception):  # noqa: N818 - it ends a loop, it is no er
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.run is None) == (options.sweep is None):
+        parser.error("say --sweep or --run, one of them")
+    if options.sweep is not None and options.out is None:
+        parser.error("say --out, the folder for the logs")
+    try:
+        return _measure(options) if options.run is None else _measure_pack(options)
+    except _PointLimitReached:
+        return WORK_LEFT_EXIT_CODE
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def run_pack(file: Path) -> int:
+    """Measure a pack and say where the results are; returns the exit code.
+
+    Raises:
+        ValueError: the file is no pack.
+    """
+    return _measure_pack(_parser().parse_args(["--run", str(file)]))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m perf_assets.measuring.sweeps",
         description=__doc__,
@@ -40,25 +66,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="measure what is known as well")
     parser.add_argument("--points", type=int, help="measure at most so many points")
     parser.add_argument("--progress", type=Path, help="file that always says how far the sweep is")
-    options = parser.parse_args(arguments)
-    if (options.run is None) == (options.sweep is None or options.out is None):
-        parser.error("say --sweep and --out, or --run")
-    try:
-        return _measure(options) if options.run is None else run_pack(options.run)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return parser
 
 
-def run_pack(file: Path) -> int:
-    """Measure a pack and say where the results are; returns the exit code."""
-
-    def on_progress(progress: Progress) -> None:
-        print(f"{progress.done}/{progress.total} {progress.current or 'done'}", flush=True)
-
-    report, results = boards.run(file, on_progress)
+def _measure_pack(options: argparse.Namespace) -> int:
+    report, results = boards.run(options.run, options.out, again=options.again, on_progress=_telling(options))
     code = _tell(report)
-    print(f"results: {results}: take them in by 'perf-assets sweep --collect {results.name}'")
+    if results:
+        print(f"results: {results}: take them in by 'perf-assets sweep --collect {results.name}'")
     return code
 
 
@@ -69,6 +84,22 @@ def _measure(options: argparse.Namespace) -> int:
         sweep = read_sweep(options.sweep)
     known = read_json(options.known) if options.known else {}
     write = write_progress(options.progress, sweep, options.stage) if options.progress else None
+    report = run_sweep(
+        sweep,
+        options.stage,
+        options.out,
+        known=known,
+        again=options.again,
+        on_progress=_telling(options, write),
+        say=lambda line: print(line, flush=True),
+    )
+    return _tell(report)
+
+
+def _telling(
+    options: argparse.Namespace, write: Callable[[Progress], object] | None = None
+) -> Callable[[Progress], None]:
+    """What to do before each point: say how far it is, and leave when enough were measured."""
 
     def on_progress(progress: Progress) -> None:
         if write:
@@ -78,13 +109,7 @@ def _measure(options: argparse.Namespace) -> int:
         if options.points is not None and progress.current and progress.done >= options.points:
             raise _PointLimitReached
 
-    try:
-        report = run_sweep(
-            sweep, options.stage, options.out, known=known, again=options.again, on_progress=on_progress
-        )
-    except _PointLimitReached:
-        return WORK_LEFT_EXIT_CODE
-    return _tell(report)
+    return on_progress
 
 
 def _tell(report: SweepReport) -> int:

@@ -13,6 +13,11 @@ from perf_assets.measuring.recording.log import read_log
 from perf_assets.measuring.sweeps.grid import Budget, Sweep, combination_key
 
 
+def is_adaptive(sweep: Sweep) -> bool:
+    """Does its budget ask for a choice of sizes?"""
+    return sweep.budget is not None and (sweep.budget.points is not None or sweep.budget.target > 0)
+
+
 class AdaptiveChooser:
     """Chooses the next size of each combination by a Gaussian process, until the budget or the target is met.
 

@@ -62,13 +62,27 @@ def pack(sweep: Sweep, stage: str, known: Mapping[str, str], file: Path) -> int:
     return len(specs)
 
 
-def run(file: Path, on_progress: Callable[[Progress], object] | None = None) -> tuple[SweepReport, Path]:
-    """Measure what a pack asks for and nobody has measured yet, and write the results beside it.
+def run(
+    file: Path,
+    out: Path | None = None,
+    *,
+    again: bool = False,
+    on_progress: Callable[[Progress], object] | None = None,
+    say: Callable[[str], object] = print,
+) -> tuple[SweepReport, Path | None]:
+    """Measure what a pack asks for and nobody has measured yet.
 
-    What was measured before lies in a folder beside the pack: a run that was cut short goes on where it was.
+    What was measured before lies in the folder of the logs: a run that was cut short goes on where it was.
+
+    Args:
+        file: the pack.
+        out: folder for the logs; None for one beside the pack, and a zip file of them.
+        again: measure what is known as well.
+        on_progress: told before each point and at the end.
+        say: told what a budget of hours will cover.
 
     Returns:
-        What became of the points, and the zip file with their logs.
+        What became of the points, and the zip file with their logs where one was written.
 
     Raises:
         InvalidInputError: the file is no pack.
@@ -81,7 +95,7 @@ def run(file: Path, on_progress: Callable[[Progress], object] | None = None) -> 
     if about.get("stage") not in SWEEP_STAGES or not isinstance(about.get("sweep"), dict):
         raise InvalidInputError(f"{file}: a pack without a sweep and a stage: pack it again")
     folder = file.with_suffix(".run").resolve()
-    contents, logs = folder / "contents", folder / "logs"
+    contents, logs = folder / "contents", out or folder / "logs"
     shutil.rmtree(contents, ignore_errors=True)
     logs.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(file) as archive:
@@ -93,7 +107,17 @@ def run(file: Path, on_progress: Callable[[Progress], object] | None = None) -> 
     for weights in (contents / "weights").glob("*"):
         options["weights"] = str(weights)
     sweep = parse_sweep(document | {"options": options}, str(file))
-    report = run_sweep(sweep, about["stage"], logs, known=about.get("known"), on_progress=on_progress)
+    report = run_sweep(
+        sweep,
+        about["stage"],
+        logs,
+        known=about.get("known"),
+        again=again,
+        on_progress=on_progress,
+        say=say,
+    )
+    if out is not None:
+        return report, None
     results = file.with_suffix(".results.zip")
     with zipfile.ZipFile(results, "w", zipfile.ZIP_DEFLATED) as archive:
         head = {"format": RESULTS_FORMAT, "version": VERSION, "sweep": sweep.name}

@@ -25,7 +25,6 @@ from perf_assets.measuring.engines.jobs import (
 )
 from perf_assets.measuring.engines.local import LocalEngine
 from perf_assets.measuring.engines.site import torch_device_of
-from perf_assets.measuring.engines.slurm import SlurmEngine
 from perf_assets.measuring.profiling.spec import label_problem
 from perf_assets.measuring.sweeps.boards import pack
 from perf_assets.measuring.sweeps.grid import SWEEP_STAGES, Sweep
@@ -34,7 +33,7 @@ from perf_assets.store.database import NoDatabaseError, open_readonly, query
 from perf_assets.workspace.paths import DataPaths
 from perf_assets.workspace.validation import InvalidInputError, one_of
 
-FILES = ("module_folder", "weights")
+FILES = ("module_folder", "weights", "image_folder")
 """Options that name a place on disk."""
 
 _KNOWN = """
@@ -101,16 +100,21 @@ def run_campaign(
         folder = work_folder(paths.work, request)
         out = paths.drops / "perf_assets" / sweep.name
         out.mkdir(parents=True, exist_ok=True)
-        (folder / "sweep.json").write_text(placed.model_dump_json(exclude_unset=True))
-        command = [
-            *(python_at(engine, place), "-m", "perf_assets.measuring.sweeps"),
-            *("--sweep", str(folder / "sweep.json"), "--stage", stage, "--known", str(folder / "known.json")),
-            *("--out", str(out), "--progress", str(folder / "progress.json")),
-            *("--points", str(launch.limits.points_per_job), *(["--again"] if again else [])),
-        ]
+        command = [python_at(engine, place), "-m", "perf_assets.measuring.sweeps", "--out", str(out)]
+        if engine.shares_disk:
+            (folder / "sweep.json").write_text(placed.model_dump_json(exclude_unset=True))
+            command += ["--sweep", str(folder / "sweep.json"), "--stage", stage]
+            command += ["--known", str(folder / "known.json"), "--progress", str(folder / "progress.json")]
+        else:
+            command += ["--run", str(folder / "sweep.zip")]
+        command += ["--points", str(launch.limits.points_per_job), *(["--again"] if again else [])]
         while True:
-            (folder / "known.json").write_text(json.dumps(known_points(paths)))
-            points_left = run_at_place(engine, place, command, folder, report.jobs, launch)
+            known = known_points(paths)
+            if engine.shares_disk:
+                (folder / "known.json").write_text(json.dumps(known))
+            else:
+                pack(placed, stage, known, folder / "sweep.zip")
+            points_left = run_at_place(engine, place, command, folder, out, report.jobs, launch)
             if not points_left or again:
                 break
     except (EngineError, InvalidInputError, ValueError) as error:
@@ -125,7 +129,7 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
     Raises:
         InvalidInputError: the sweep names another kind of device than the place has.
     """
-    if isinstance(engine, SlurmEngine):
+    if engine.site:
         runs_on = engine.site.torch_device(place.device)
         source = engine.site.source
     else:
@@ -146,7 +150,12 @@ def placed_sweep(sweep: Sweep, place: Place, engine: Engine, paths: DataPaths) -
                 f" ({source}); leave 'devices' out of the sweep, or choose another device"
             )
     # A node may work in another folder than this one.
-    files = {name: str(Path(sweep.options[name]).resolve()) for name in FILES if sweep.options.get(name)}
+    files = {
+        name: str(path.resolve())
+        for name in FILES
+        # Of a board, the folder of images is a path there.
+        if sweep.options.get(name) and (path := Path(sweep.options[name])).exists()
+    }
     update = {
         "devices": devices,
         "options": {"device_label": place.device, **sweep.options, **files},

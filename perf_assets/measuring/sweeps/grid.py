@@ -1,4 +1,4 @@
-"""Sweeps: a declared grid of configurations, each measured in a fresh process, in random order, resumable.
+"""Sweeps: a declared grid of configurations, each measured in a fresh process, in an even order, resumable.
 
 A sweep is a TOML file::
 
@@ -25,9 +25,10 @@ A sweep is a TOML file::
     quick = 5
     full = 50
 
-    [budget]                     # optional, for the full stage
-    points = 20                  # of the 100 sizes of each combination
-    target = 0.05                # stop once every size is known to ±5 %
+    [budget]                     # optional
+    hours = 8.0                  # of any stage, over all its runs; what is left then is not measured
+    points = 20                  # of the full stage: of the 100 sizes of each combination
+    target = 0.05                # of the full stage: stop once every size is known to ±5 %
 
 or a list of points, for which every stage measures all of them::
 
@@ -40,6 +41,10 @@ or a list of points, for which every stage measures all of them::
 
 The stages of a grid are ``sanity`` (the smallest size of every combination), ``quick`` (10 sizes) and ``full`` (100). A
 combination is everything but the size; its larger sizes are measured only once its sanity point is ``ok``.
+
+Points come in rounds: a round has one size of every combination, in random order, and the sizes of a combination come
+so that any number of them is spread over the whole range. So a sweep that ends early has an even picture, and what
+drifts while it runs (heat, neighbours) falls on all combinations alike.
 """
 
 from __future__ import annotations
@@ -100,8 +105,9 @@ class Sizes(StrictModel):
 
 
 class Budget(StrictModel):
-    """When the full stage of a combination may stop early."""
+    """When a stage may stop early."""
 
+    hours: float | None = Field(default=None, gt=0, description="of measuring, over all runs of a stage")
     points: int | None = Field(default=None, ge=1, description="of the sizes of a combination")
     target: float = Field(
         default=0.0, ge=0, description="half-width of the interval at every size, as a share"
@@ -190,7 +196,8 @@ def sizes(sweep: Sweep, sweep_stage: str) -> list[int]:
 
 
 def points(sweep: Sweep, sweep_stage: str) -> list[ProfileSpec]:
-    """All points of a stage: of a grid in random order, the same order for the same seed; of a list as listed."""
+    """All points of a stage: of a list as listed, of a grid in rounds over the combinations, the same order for the same
+    seed."""
     where = f"sweep {sweep.name}, options"
     common = {"sweep": sweep.name, "sweep_stage": sweep_stage}
     devices = sweep.devices or ("cpu",)
@@ -218,14 +225,24 @@ def points(sweep: Sweep, sweep_stage: str) -> list[ProfileSpec]:
         sweep.precisions,
         devices,
         itertools.product(*sweep.factors.values()),
-        sizes(sweep, sweep_stage),
     )
-    found = []
-    for network, pruned, stage, algorithm, precision, device, values, size in grid:
+    of_stage = sizes(sweep, sweep_stage)
+    generator = random.Random(sweep.seed)
+    combinations = []
+    for network, pruned, stage, algorithm, precision, device, values in grid:
         fields = sweep.options | dict(zip(sweep.factors, values, strict=True)) | pruned | common
-        fields |= {"network": network, "stage": stage, "algorithm": algorithm, "precision": precision}
-        found.append(_spec(sweep, fields | {"device": device, sweep.vary: size}, where))
-    random.Random(sweep.seed).shuffle(found)
+        fields |= {
+            "network": network,
+            "stage": stage,
+            "algorithm": algorithm,
+            "precision": precision,
+            "device": device,
+        }
+        spread = _spread(len(of_stage), generator.randrange(len(of_stage)))
+        combinations.append([_spec(sweep, fields | {sweep.vary: of_stage[place]}, where) for place in spread])
+    found = []
+    for round_of_points in zip(*combinations, strict=True):
+        found += generator.sample(round_of_points, len(round_of_points))
     return found
 
 
@@ -245,6 +262,14 @@ def _spec(sweep: Sweep, fields: dict[str, Any], where: str) -> ProfileSpec:
         variant,
     )
     return parse_spec(fields | {"pruned_model": str(Path(sweep.pruned_models) / name)}, where)
+
+
+def _spread(count: int, first: int) -> list[int]:
+    """The numbers below ``count`` so that those of any beginning lie apart: by their bits in reverse (van der Corput),
+    from the ``first``-th on."""
+    bits = max(1, (count - 1).bit_length())
+    order = sorted(range(count), key=lambda number: int(f"{number:0{bits}b}"[::-1], 2))
+    return order[first:] + order[:first]
 
 
 def combination_key(sweep: Sweep, spec: ProfileSpec) -> str:

@@ -20,7 +20,8 @@ from perf_assets.measuring.devices.nvml import auto_device
 from perf_assets.measuring.devices.processes import die_with_parent
 from perf_assets.measuring.profiling.spec import ProfileSpec
 from perf_assets.measuring.recording.log import read_log
-from perf_assets.measuring.sweeps.adaptive import AdaptiveChooser
+from perf_assets.measuring.sweeps.adaptive import AdaptiveChooser, is_adaptive
+from perf_assets.measuring.sweeps.budget import HoursBudget
 from perf_assets.measuring.sweeps.grid import Sweep, combination_key, points
 
 OUT_OF_MEMORY = ("oom", "predicted_oom")
@@ -73,6 +74,7 @@ def run_sweep(
     again: bool = False,
     point_limit_s: float = 900.0,
     on_progress: Callable[[Progress], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> SweepReport:
     """Measure what a stage asks for and nobody has measured yet; of each combination its sanity point first.
 
@@ -84,6 +86,7 @@ def run_sweep(
         again: measure everything, whatever is known.
         point_limit_s: wall time after which a point's process is killed; its log stays ``incomplete``.
         on_progress: told before each point and at the end.
+        say: told, before the first point, what part of the points a budget of hours will cover.
 
     Returns:
         Names of points by status: those of the logs, ``known``, ``skipped`` (above a size that ran out of
@@ -119,7 +122,10 @@ def run_sweep(
         for spec in points(sweep, sweep_stage)
         if sweep.till_first_fail and known.get(spec.key) in OUT_OF_MEMORY and not again
     }
-    chooser = AdaptiveChooser(sweep, out) if sweep_stage == "full" and sweep.budget else None
+    chooser = AdaptiveChooser(sweep, out) if sweep_stage == "full" and is_adaptive(sweep) else None
+    clock = HoursBudget(sweep, sweep_stage, out)
+    if told := clock.coverage(len(pending)):
+        say(told)
     started_s, done, total = time.monotonic(), 0, len(pending)
 
     def tell(current: str | None) -> None:
@@ -131,7 +137,7 @@ def run_sweep(
 
     while pending:
         spec = chooser.choose(pending) if chooser else pending[0]
-        if spec is None:
+        if spec is None or clock.is_spent():
             outcomes.setdefault("budget", []).extend(spec.name for spec in pending)
             done = total
             break

@@ -4,10 +4,7 @@ import sys
 from pathlib import Path
 
 from perf_assets.measuring.engines.engine import Job, run_job
-from perf_assets.measuring.engines.local import LocalEngine
-from perf_assets.measuring.engines.site import load_site
-from perf_assets.measuring.engines.slurm import SlurmEngine
+from perf_assets.measuring.engines.jobs import engine_of
 
 if __name__ == "__main__":
-    engine = LocalEngine() if sys.argv[1] == "local" else SlurmEngine(load_site())
-    run_job(engine, Job(sys.argv[2], sys.argv[4:], Path(sys.argv[3]), device="alpha"))
+    run_job(engine_of(sys.argv[1]), Job(sys.argv[2], sys.argv[4:], Path(sys.argv[3]), device="alpha"))

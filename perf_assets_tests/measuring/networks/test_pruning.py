@@ -22,6 +22,7 @@ from perf_assets.measuring.networks import names, pruning, pruning_methods, trac
         ("googlenet", "structured_magnitude", 0.5, 64, True, "torch_pruning"),
         ("shufflenet_v2_x1_0", "structured_magnitude", 0.25, 64, False, "sequential_chains"),
         ("lenet5", "global_unstructured", 0.5, None, False, "torch_prune"),
+        ("lenet5", "random_weighted", 0.5, None, False, "torch_pruning"),
     ],
 )
 def test_pruned_model_is_verified_and_loads_back(tmp_path, base, method, ratio, size, aux_heads, engine):
@@ -68,6 +69,42 @@ def test_zeroed_weights_are_permanent(method):
     zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
     assert zeros == pytest.approx(0.5, abs=0.02)
     assert not [name for name, _ in (*model.named_parameters(), *model.named_buffers()) if "mask" in name]
+
+
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [*(("resnet18", method) for method in names.GLOBAL_METHODS), ("mobilenet_v2", "random_weighted")],
+)
+def test_global_pruning_removes_the_ratio_of_all_parameters(base, method):
+    model = zoo.build(base)
+    before = sum(p.numel() for p in model.parameters())
+    pruning_methods.prune_model(model, method, 0.5, seed=4, input_size=zoo.smallest_input(base))
+    left = sum(p.numel() for p in model.parameters()) / before
+    assert 0.43 <= left <= 0.5
+    outputs = model(torch.randn(2, 3, 64, 64))
+    outputs.sum().backward()
+    assert outputs.isfinite().all()
+    assert outputs.shape == (2, 1000)
+
+
+def test_random_weighted_draws_where_to_prune_by_its_seed():
+    """Of many seeds, some thin out the first layers and some the last ones."""
+
+    def kept_shares(seed):
+        layers = [torch.nn.Conv2d(3 if index == 0 else 32, 32, 3, padding=1) for index in range(12)]
+        model = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(32 * 64, 10))
+        pruning_methods.prune_model(model, "random_weighted", 0.5, seed=seed, input_size=8)
+        return layers[0].out_channels, layers[-1].out_channels
+
+    shares = [kept_shares(seed) for seed in range(8)]
+    assert any(first < last for first, last in shares)
+    assert any(first > last for first, last in shares)
+
+
+def test_global_pruning_of_a_network_that_cannot_be_traced_says_what_to_use():
+    model = zoo.build("shufflenet_v2_x1_0")
+    with pytest.raises(ValueError, match="use structured_magnitude"):
+        pruning_methods.prune_model(model, "random_weighted", 0.5)
 
 
 def test_same_seed_same_network_and_zero_ratio_changes_nothing():

@@ -2,15 +2,19 @@
 
 import json
 import mmap
+import time
 
 import pytest
 import torch
 from torch import nn
 
 from perf_assets.measuring.devices import counters, host
+from perf_assets.measuring.devices.nvml import NvmlReader
 from perf_assets.measuring.networks import zoo
 from perf_assets.measuring.profiling import layers
 from perf_assets.measuring.profiling.algorithms import force
+from perf_assets.measuring.profiling.layer_energy import layer_energies
+from perf_assets_tests.measuring.devices.test_energy import FakeNvml
 
 
 class Turned:
@@ -133,3 +137,15 @@ def test_facts_of_the_host_fit_in_json_and_peaks_reset():
     del held
     host.reset_peak_rss()
     assert host.peak_rss_mib() - before_mib < 150
+
+
+def test_energy_of_layers_that_are_alike_is_measured_once():
+    """At a steady 70 W: two measurements would differ. Of a convolution that is called twice, both calls count."""
+    alike = [nn.Conv2d(4, 4, 3, padding=1) for _ in range(2)]
+    model = nn.Sequential(*alike, nn.ReLU(), alike[1], nn.ReLU())
+    images = torch.randn(1, 4, 16, 16)
+    found = layer_energies(model, lambda: model(images), NvmlReader("1234", FakeNvml(time.perf_counter)))
+    assert found.keys() == {"0", "1"}
+    assert 0 < found["0"] < 70 * 5
+    assert found["1"] == pytest.approx(2 * found["0"])
+    assert not any(module._forward_pre_hooks for module in model.modules())

@@ -1,6 +1,7 @@
 """Whole runs on the processor: what the log holds, and that every way to end is a result."""
 
 import functools
+import importlib.util
 import json
 import math
 import subprocess
@@ -70,6 +71,73 @@ def test_command_line_measures_everything(tmp_path):
     assert (energy["energy_j"] is None) == bool(energy["energy_reason"])
     assert next(iter(lines)) == "header"
     assert list(lines)[-1] == "result"
+
+
+def test_exported_networks_are_runs_of_their_own(tmp_path, data):
+    log = profiled(data.drops, runtime="torchscript", passes=["latency", "layers"])
+    ingest(data)
+    told = "SELECT framework, framework_version, list_contains(quality, 'exported') FROM cleaned_runs"
+    assert sql(data, told) == [("torchscript", torch.__version__.partition("+")[0], True)]
+    assert (log["status"], log["result"]["reason"]) == ("ok", None)
+    assert log["lines"]["layers"][0]["explained_share"] is None
+    assert log["header"]["key"] != LENET.key
+    assert "torchscript" in changed(runtime="torchscript").name
+    log = profiled(tmp_path, runtime="onnxruntime")
+    if importlib.util.find_spec("onnxruntime") is None:
+        assert log["status"] == "unsupported"
+        assert "pip install onnxruntime" in log["result"]["reason"]
+    else:
+        assert (log["status"], log["result"]["reason"]) == ("ok", None)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_accuracy_on_a_folder_of_images(tmp_path, data, workers):
+    """Of a network that answers class 1 whatever it sees, pruned and not: the share of class 1."""
+    from PIL import Image
+
+    for name, count in (("ants", 1), ("bees", 3)):
+        (tmp_path / "insects" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (40, 50), (number, 20, 90)).save(tmp_path / "insects" / name / f"{number}.png")
+    network = LeNet5()
+    with torch.no_grad():
+        network.classifier[-1].bias[1] = 100.0
+    torch.save(network.state_dict(), tmp_path / "bee.pt")
+    fields = {
+        "passes": ["accuracy"],
+        "image_folder": str(tmp_path / "insects"),
+        "loader_workers": workers,
+        "weights": str(tmp_path / "bee.pt"),
+        "batch_size": 3,
+    }
+    pruned = {
+        "pruned_model": str(tmp_path / "pruned"),
+        "pruning_method": "structured_magnitude",
+        "pruning_ratio": 0.5,
+    }
+    for more in ({}, pruned):
+        assert profiled(data.drops, **fields, **more)["status"] == "ok"
+    ingest(data)
+    told = "SELECT accuracy_pct, dataset, num_workers, config->'accuracy'->>'images' FROM cleaned_runs"
+    assert sql(data, told) == [(75.0, "insects", workers, "4")] * 2
+    log = profiled(tmp_path, **{**fields, "image_folder": str(tmp_path / "none")})
+    assert log["status"] == "unsupported"
+    assert "a folder of images a class" in log["result"]["reason"]
+
+
+def test_host_series_lands_in_cleaned_samples(tmp_path, data):
+    path, result = run.profile(changed(passes=["host"]), data.drops)
+    assert result["status"] == "ok"
+    series = [row for row in read_log(path)["lines"]["sample"] if row["cache"] == "host"]
+    assert len(series) > 5
+    assert all(row["rss_mib"] > 10 and row["threads"] >= 1 for row in series)
+    assert any(row.get("machine_used_mib", 0) > 0 for row in series)
+    ingest(data)
+    ((count, distinct),) = sql(
+        data,
+        "SELECT count(*), count(DISTINCT sampled_at) FROM cleaned_samples WHERE map_contains(metrics, 'rss_mib')",
+    )
+    assert count == distinct == len(series)
 
 
 def test_training_counts_its_phases_and_changes_with_the_stage(tmp_path):

@@ -1,4 +1,5 @@
-"""Campaigns from the shell, locally and on a small real Slurm: what they refuse, follow and take in."""
+"""Campaigns from the shell, locally, on a small real Slurm and by a real sshd: what they refuse, follow and take
+in."""
 
 import os
 import signal
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from perf_assets.intake.pipeline import ingest
-from perf_assets.measuring.engines.jobs import CampaignError, Launch, Place
+from perf_assets.measuring.engines.jobs import CampaignError, Launch, Limits, Place
 from perf_assets.measuring.sweeps.campaign import run_campaign
 from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
+from perf_assets_tests.measuring.engines.small_sshd import needs_sshd, small_sshd
 from perf_assets_tests.support import ROOT, sql, wait_for
 
 SWEEP = """
@@ -54,11 +56,30 @@ def on_slurm(cluster, monkeypatch):
     return cluster
 
 
-@pytest.mark.parametrize("executor", ["local", pytest.param("slurm", marks=needs_slurm)])
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    with small_sshd(tmp_path_factory.mktemp("sshd")) as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def on_board(sshd, monkeypatch, tmp_path):
+    """A board whose locks are the test's own, as its commands get this machine's environment in no other way."""
+    site = sshd.write_site(
+        tmp_path / "board.toml",
+        setup=[f"export PYTHONPATH={ROOT}", f"export PERF_ASSETS_LOCKS={tmp_path / 'locks'}"],
+    )
+    monkeypatch.setenv("PERF_ASSETS_CLUSTER", str(site))
+    return sshd
+
+
+@pytest.mark.parametrize(
+    "executor", ["local", pytest.param("slurm", marks=needs_slurm), pytest.param("ssh", marks=needs_sshd)]
+)
 def test_a_sweep_started_again_follows_the_job_that_runs(request, sweep_file, data, executor):
     """Also when its logs were taken in meanwhile, so that more is known than when the job began."""
-    if executor == "slurm":
-        request.getfixturevalue("on_slurm")
+    if executor != "local":
+        board_or_cluster = request.getfixturevalue({"slurm": "on_slurm", "ssh": "on_board"}[executor])
     place = Place(executor, "alpha")
     first = subprocess.Popen(
         [
@@ -70,12 +91,14 @@ def test_a_sweep_started_again_follows_the_job_that_runs(request, sweep_file, da
         text=True,
         start_new_session=True,
     )
-    logs = data.drops / "perf_assets" / "long"
-    wait_for(lambda: len(list(logs.glob("*.jsonl"))) >= 2, timeout_s=120)
+    on_board = executor == "ssh"
+    logs, pattern = (board_or_cluster.folder, "*/out/*.jsonl") if on_board else (data.drops, "*/long/*.jsonl")
+    wait_for(lambda: len(list(logs.glob(pattern))) >= 2, timeout_s=120)
     os.kill(first.pid, signal.SIGKILL)
     said = first.communicate()[1]
     ingest(data)
-    assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'")[0][0] >= 1
+    if not on_board:  # a board's logs come when its job is over
+        assert sql(data, "SELECT count(*) FROM cleaned_runs WHERE status = 'ok'")[0][0] >= 1
     lines: list[str] = []
     report = run_campaign(data, read_sweep(sweep_file), "quick", place, launch=Launch(on_output=lines.append))
     assert len(report.jobs) == 1
@@ -105,3 +128,40 @@ def test_work_on_another_kind_of_device_than_its_name_says_is_refused(
     assert not data.work.exists() or not list(data.work.rglob("output.txt"))
     if executor == "slurm":
         assert cluster.queue() == []
+
+
+OWN_NETWORK = """
+name = "board"
+networks = ["board_net:net"]
+vary = "batch_size"
+smallest = 1
+largest = 4
+[options]
+module_folder = "modules"
+input_size = 8
+passes = ["latency"]
+protocol = { warmup_steps = 1, measured_steps = 3 }
+"""
+NET = "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())\n"
+
+
+@needs_sshd
+def test_a_whole_sweep_on_a_board(sweep_file, data, on_board, tmp_path, monkeypatch):
+    """With a module that only this machine has; what is in SQL is not measured again, and jobs of few points go on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "board_net.py").write_text(NET)
+    sweep_file.write_text(OWN_NETWORK)
+    command = [Path(sys.executable).parent / "perf-assets", "sweep", sweep_file, "--executor", "ssh"]
+    done = subprocess.run(
+        [*command, "--device", "alpha"], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    launch = Launch(Limits(points_per_job=2), on_output=lambda line: None)
+    report = run_campaign(data, read_sweep(sweep_file), "quick", Place("ssh", "alpha"), launch=launch)
+    assert len(report.jobs) == 2
+    runs = "SELECT batch_size, status, config->'engine'->>'name', config->'spec'->>'device_label' FROM cleaned_runs"
+    assert sql(data, f"{runs} ORDER BY 1") == [(size, "ok", "ssh", "alpha") for size in (1, 2, 3, 4)]
+    sweep_file.write_text(f'devices = ["cuda"]\n{OWN_NETWORK}')
+    with pytest.raises(CampaignError, match="leave 'devices' out of the sweep"):
+        run_campaign(data, read_sweep(sweep_file), "quick", Place("ssh", "alpha"))

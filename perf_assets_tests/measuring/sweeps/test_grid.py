@@ -111,6 +111,42 @@ def test_order_is_random_but_the_same_for_the_same_seed():
     assert other != order
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
+def test_a_sweep_that_ends_early_has_an_even_picture(share):
+    fields = {**FIELDS, "largest": 512, "sizes": {"quick": 16}, "vary": "input_size", "smallest": 32}
+    fields |= {"networks": ["lenet5", "resnet18", "alexnet"], "algorithms": ["guess", "gemm"]}
+    sweep = parse_sweep(fields)
+    sizes = grid.sizes(sweep, "quick")
+    found = grid.points(sweep, "quick")
+    assert len({spec.key for spec in found}) == len(found) == 3 * 2 * 16
+    measured = found[: round(len(found) * share)]
+    for combination in itertools.product(fields["networks"], fields["algorithms"]):
+        of_it = [spec.input_size for spec in measured if (spec.network, spec.algorithm) == combination]
+        assert abs(len(of_it) - share * 16) <= 1
+        quarters = [sum(size in sizes[first : first + 4] for size in of_it) for first in (0, 4, 8, 12)]
+        assert max(quarters) - min(quarters) <= 1, (combination, quarters)
+
+
+def test_a_budget_of_hours_is_told_before_and_counts_earlier_runs(tmp_path):
+    fields = {**FIELDS, "largest": 64, "sizes": {"quick": 4}, "budget": {"hours": 1e-3}}
+    lines = []
+    report = run_sweep(parse_sweep(fields), "quick", tmp_path, say=lines.append).points
+    assert lines == [
+        "budget: 0.001 of 0.001 h are left, for about 0 of 4 points (0%) at 8 s a point (assumed)"
+    ]
+    assert len(report["ok"]) + len(report["budget"]) == 4
+    assert len(report["budget"]) >= 1
+    lines.clear()
+    # What was measured before has cost more than the budget.
+    again = run_sweep(parse_sweep(fields), "quick", tmp_path, say=lines.append).points
+    assert again.keys() == {"known", "budget"}
+    assert "budget: 0 of 0.001 h are left" in lines[0]
+    assert "(measured)" in lines[0]
+    enough = run_sweep(parse_sweep({**fields, "budget": {"hours": 9.0}}), "quick", tmp_path, say=lines.append)
+    assert sorted(enough.points) == ["known", "ok"]
+    assert "(100%)" in lines[1]
+
+
 def test_sizes_of_the_stages():
     wide = parse_sweep({**FIELDS, "vary": "input_size", "smallest": 224, "largest": 512})
     assert grid.sizes(wide, "sanity") == [224]
@@ -184,7 +220,7 @@ def test_declarations_are_checked_before_anything_runs(tmp_path):
         ({"stages": ["test"]}, "use one of inference, training"),
         ({"options": {"pases": []}}, "did you mean 'passes'"),
         ({"gpus": 2}, "unknown key 'gpus'"),
-        ({"budget": {"runs": 1}}, "use one of points, target"),
+        ({"budget": {"runs": 1}}, "use one of hours, points, target"),
     ):
         with pytest.raises(ValueError, match=cure):
             parse_sweep({**FIELDS, **change})
@@ -193,10 +229,20 @@ def test_declarations_are_checked_before_anything_runs(tmp_path):
         read_sweep(tmp_path / "s.toml")
 
 
-def test_the_documented_example_is_a_sweep(tmp_path):
-    example = grid.__doc__.split("::\n\n")[1].split("\nIts stages")[0]
-    (tmp_path / "s.toml").write_text("\n".join(line[4:] for line in example.splitlines()))
-    sweep = read_sweep(tmp_path / "s.toml")
+def written(file, text):
+    file.write_text(text)
+    return file
+
+
+def test_the_documented_examples_are_sweeps(tmp_path):
+    examples = [
+        text.split("\n\nor a list")[0].split("\n\nThe stages")[0] for text in grid.__doc__.split("::\n\n")[1:]
+    ]
+    sweep, listed = (
+        read_sweep(written(tmp_path / f"{i}.toml", "\n".join(line[4:] for line in text.splitlines())))
+        for i, text in enumerate(examples)
+    )
+    assert [(spec.network, spec.batch_size) for spec in grid.points(listed, "quick")] == [("vgg16", 24)]
     found = grid.points(sweep, "quick")
     assert len(found) == 2 * 2 * 2 * 2 * 2 * len(grid.sizes(sweep, "quick"))
     pruned = next(spec for spec in found if spec.pruning_method)

@@ -81,6 +81,7 @@ BAD_QUALITY = frozenset(
         "host_bound",
         "algorithm_substituted",
         "outputs_not_finite",
+        "exported",
     }
 )
 """Flags of runs that nothing is learnt from; they stay in the tables."""

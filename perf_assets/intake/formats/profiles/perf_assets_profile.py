@@ -51,6 +51,7 @@ _KINDS = frozenset(
         "power",
         "energy",
         "counter",
+        "accuracy",
         "result",
     ]
 )
@@ -64,7 +65,7 @@ _STATUSES = {
 }
 _LAYER_TEXTS = ("layer", "kind")
 _LAYER_COUNTS = ("layer_index", "in_channels", "out_channels", "kernel_size", "stride", "padding")
-_LAYER_NUMBERS = ("mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "share_pct")
+_LAYER_NUMBERS = ("mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "share_pct", "energy_j")
 _SAMPLE_TEXTS = frozenset({"line", "cache", "at_s"})
 
 
@@ -88,7 +89,7 @@ def _check(kind: str, row: dict[str, Any]) -> None:
             object_in(row, name)
         if "settings" in row:
             object_in(row, "settings")
-        for name in ("batch_size", "input_size"):
+        for name in ("batch_size", "input_size", "loader_workers"):
             whole_number(row["spec"], name)
         for name in (
             "network",
@@ -98,9 +99,11 @@ def _check(kind: str, row: dict[str, Any]) -> None:
             "precision",
             "device",
             "device_label",
+            "runtime",
+            "image_folder",
         ):
             text(row["spec"], name)
-        for name in ("git_revision", "torch", "cuda"):
+        for name in ("git_revision", "torch", "cuda", "onnxruntime"):
             text(row["environment"], name)
         number(row["spec"], "pruning_ratio")
         text(row["host"], "hostname")
@@ -138,6 +141,7 @@ _RESULT_NUMBERS = {
     "process_rss_mib": "process_rss_mib",
     "mean_power_w": "mean_power_w",
     "energy_j": "energy_j",
+    "accuracy_pct": "accuracy_pct",
 }
 """Numbers of the result line that have a column of their own in ``cleaned_runs``."""
 
@@ -167,6 +171,11 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
     flags = [verdict] if verdict and verdict != "stable" else []
     for kind in ("energy", "latency", "outputs", "kernels", "layers"):
         flags += texts(run.last(kind), "quality")
+    images = spec.get("image_folder")
+    runtime = spec.get("runtime") or "torch"
+    framework = runtime if environment.get("torch") else None
+    if runtime != "torch":
+        flags.append("exported")
     known = {"status", *_RESULT_NUMBERS, "line", "at_s"}
     run_id = out.run(
         tool="perf_assets",
@@ -178,6 +187,9 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
         # What torch ran on comes first: a label is only what somebody called the place.
         device_raw=device.get("name") or spec.get("device_label") or spec.get("device"),
         device_count=1,
+        # Of a run that reads images; all others have their inputs lie ready on the device.
+        dataset=PurePosixPath(images).name if images else None,
+        num_workers=spec.get("loader_workers") if images else None,
         batch_size=spec.get("batch_size"),
         input_size=run.last("model").get("input_size") or spec.get("input_size"),
         stage=spec.get("stage"),
@@ -186,8 +198,9 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
         pruning_ratio=spec.get("pruning_ratio"),
         precision=_precision(run.header),
         git_revision=environment.get("git_revision"),
-        framework="torch" if environment.get("torch") else None,
-        framework_version=environment.get("torch"),
+        framework=framework,
+        # TorchScript is a part of torch.
+        framework_version=environment.get("onnxruntime" if framework == "onnxruntime" else "torch"),
         driver_version=device.get("driver_version"),
         # What torch was built for says nothing of a run on the processor.
         runtime_version=environment.get("cuda") if device.get("type") == "cuda" else None,
@@ -206,6 +219,7 @@ def _write(run: OwnRun, path: PurePosixPath, out: Records) -> None:
             "algorithm": facts(run.last("algorithm")),
             "warmup": facts(run.last("warmup")),
             "energy": facts(run.last("energy")),
+            "accuracy": facts(run.last("accuracy")) or None,
             "result": {name: value for name, value in result.items() if name not in known} or None,
         },
         latency_statistic="median" if result.get("latency_ms") is not None else None,
