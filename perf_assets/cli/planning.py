@@ -67,6 +67,10 @@ def plan(
     if next_sweep is not None and (measure_next is None or len(devices) > 1):
         raise click.ClickException("--next-sweep goes with --measure-next NUMBER and one --device")
     if max_slower_pct is not None:
+        if sure or any(option is not None for option in (max_memory_mib, max_latency_ms, measure_next)):
+            raise click.ClickException(
+                "--max-slower-pct is a question of its own: leave the other limits out"
+            )
         _power_limits(devices, stage, models, max_slower_pct)
         return
     import pandas as pd
@@ -84,7 +88,7 @@ def plan(
             measured = seen.runs[learnt & (seen.runs["tool"] == predictor.tool)]
             named = list(models) or sorted(measured["model"].unique())
             parts.append(capacity.grid(predictor, named, input_size=input_size or 0))
-            asked.append((predictor, measured))
+            asked.append((predictor, measured[measured["device"] == device]))
         predictions = pd.concat(parts, ignore_index=True)
         if predictions.empty:
             raise ValueError(

@@ -60,7 +60,7 @@ def next_points(
     Args:
         predictor: of one device and stage.
         predictions: what it says of the configurations that matter.
-        measured: the configurations that it learnt from, which it does not ask for again.
+        measured: the configurations measured on that device and in that stage, which it does not ask for again.
         count: how many are asked for.
 
     Returns:

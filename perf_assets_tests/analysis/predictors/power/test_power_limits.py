@@ -133,6 +133,8 @@ def test_the_command_answers_on_the_shipped_drops(examples):
     assert [cell.strip() for cell in line.split("│")][6:11] == ["300", "250", "3.5", "", ""]
     done = plan("--device", "a40", "--max-slower-pct", "30", "--model", "slimnet")
     assert "predicted, learnt on a40" in done.output
+    done = plan("--device", "a40", "--max-slower-pct", "5", "--max-latency-ms", "9")
+    assert "a question of its own" in done.output
     done = plan("--device", "t4", "--max-slower-pct", "5")
     assert done.exit_code == 1
     assert "measured with both are: a40" in done.output
