@@ -124,11 +124,16 @@ def test_a_mistyped_folder_is_refused_with_the_nearest(ask, data):
 
 def test_control_c_ends_a_long_query(ask):
     query = "SELECT count(*) FROM range(10000000000) AS a(i), range(1000) AS b(j) WHERE hash(i + j) = 7"
-    child = subprocess.Popen([PROGRAM, "sql", query], env=ask.environment, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
-    child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=30)[1].strip().endswith("interrupted")
-    assert child.returncode == 130
+    # A suite that a shell started in the background ignores the signal, and so would its children.
+    command = ["env", "--default-signal=INT", PROGRAM, "sql", query]
+    child = subprocess.Popen(command, env=ask.environment, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(4)
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=30)[1].strip().endswith("interrupted")
+        assert child.returncode == 130
+    finally:
+        child.kill()
 
 
 def test_a_project_made_by_init_works(tmp_path, ask):
