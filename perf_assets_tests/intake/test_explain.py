@@ -22,12 +22,12 @@ def test_a_file_that_is_read(tmp_path):
 
 
 def test_a_file_that_lacks_a_sign(tmp_path):
-    answer = explain(write(tmp_path, "\n\ndevice,foo\ncard0,5\n"))
+    answer = explain(write(tmp_path, "\n\ndevice,foo\ncard0\n"))
     assert (answer.format, answer.findings[0].format) == (None, "rocm_smi_csv")
     assert answer.findings[0].found == [("device", 3)]
     assert "GPU use (%)" in answer.findings[0].missed
     assert "rocm_smi_csv" in answer.cure
-    assert answer.findings[0].first_rejection.line == 3
+    assert answer.findings[0].first_rejection.line == 4
     assert len(answer.findings) == sum(name not in registry.directory_members() for name in registry.FORMATS)
 
 
