@@ -335,6 +335,19 @@ def check_name(name: str) -> str:
     return name
 
 
+def device_of(job: Job) -> str:
+    """The device that a job is tagged with; its name is seen to be one that every engine takes.
+
+    Raises:
+        ValueError: the name is none.
+        EngineError: it is tagged with no device.
+    """
+    check_name(job.name)
+    if job.device is None:
+        raise EngineError(f"{job.name} names no device; tag it with perf_assets/device")
+    return job.device
+
+
 class _Tail:
     """Hands over new whole lines of a growing file."""
 

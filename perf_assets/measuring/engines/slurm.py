@@ -25,7 +25,7 @@ from perf_assets.measuring.engines.engine import (
     Job,
     State,
     Status,
-    check_name,
+    device_of,
     exit_status,
 )
 from perf_assets.measuring.engines.site import Site
@@ -78,10 +78,8 @@ class SlurmEngine:
         Raises:
             EngineError: Slurm is not installed here, or refuses the job; the message says what to change.
         """
-        check_name(job.name)
-        if job.device is None:
-            raise EngineError(f"{job.name} names no device; tag it with perf_assets/device")
-        nodes = self.site.nodes_of(job.device)
+        device = device_of(job)
+        nodes = self.site.nodes_of(device)
         if shutil.which("sbatch") is None:
             raise EngineError(
                 "sbatch is not installed on this machine: run this where jobs are submitted (a login node),"

@@ -31,7 +31,7 @@ from perf_assets.measuring.engines.engine import (
     Job,
     State,
     Status,
-    check_name,
+    device_of,
 )
 from perf_assets.measuring.engines.site import Site
 
@@ -69,10 +69,8 @@ class SshEngine:
         Raises:
             EngineError: the board cannot be used as the site file says; the message says what to change.
         """
-        check_name(job.name)
-        if job.device is None:
-            raise EngineError(f"{job.name} names no device; tag it with perf_assets/device")
-        link = Link(self.site, job.device)
+        device = device_of(job)
+        link = Link(self.site, device)
         note = _begun(job)
         request = {
             "verb": "submit",

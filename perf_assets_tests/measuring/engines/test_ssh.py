@@ -10,6 +10,7 @@ import pytest
 
 from perf_assets.measuring.engines import ssh
 from perf_assets.measuring.engines.engine import (
+    EXIT_CODE_FILE,
     EngineError,
     EngineUnreachableError,
     Job,
@@ -155,7 +156,7 @@ def test_a_board_that_was_started_anew_has_lost_its_job(engine, tmp_path):
     of_another_start = re.sub(r"(?<=/)\w+", "0" * 8, job_id)
     # Its exit code outlives the start.
     assert _end_of(engine, of_another_start, the_job).state is State.SUCCEEDED
-    for code in Path(engine.site.board_of("alpha").folder).glob("*/work/exit_code"):
+    for code in Path(engine.site.board_of("alpha").folder).rglob(EXIT_CODE_FILE):
         code.unlink()
     status = _end_of(engine, of_another_start, the_job)
     assert (status.state, status.reason) == (State.LOST, "the board was started anew")

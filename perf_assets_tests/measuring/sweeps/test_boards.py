@@ -10,36 +10,21 @@ from click.testing import CliRunner
 
 from perf_assets.cli.app import cli
 from perf_assets.measuring.sweeps import grid
+from perf_assets_tests.measuring.sweeps.board_net import write_own_network
 from perf_assets_tests.support import ROOT, sql
-
-SWEEP = """
-name = "board"
-networks = ["board_net:net"]
-vary = "batch_size"
-smallest = 1
-largest = 2
-[options]
-module_folder = "modules"
-input_size = 8
-passes = ["latency"]
-protocol = { warmup_steps = 1, measured_steps = 3 }
-"""
-NET = "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())\n"
 
 
 def test_packed_run_there_and_collected_here(data, tmp_path, monkeypatch):
     monkeypatch.setenv("PERF_ASSETS_DATA", str(data.root))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "board_net.py").write_text(NET)
-    (tmp_path / "board.toml").write_text(SWEEP)
+    module = write_own_network(tmp_path, tmp_path / "board.toml", largest=2)
     packed = CliRunner().invoke(cli, ["sweep", "board.toml", "--stage", "quick", "--pack", "board.zip"])
     assert packed.exit_code == 0, packed.output
 
     there = tmp_path / "there"
     there.mkdir()
     (tmp_path / "board.zip").rename(there / "board.zip")
-    (tmp_path / "modules" / "board_net.py").unlink()
+    module.unlink()
     environment = {name: value for name, value in os.environ.items() if name != "PERF_ASSETS_DATA"}
     done = subprocess.run(
         [sys.executable, "-m", "perf_assets.measuring.sweeps", "--run", "board.zip"],

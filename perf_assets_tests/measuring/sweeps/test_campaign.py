@@ -15,6 +15,7 @@ from perf_assets.measuring.sweeps.campaign import run_campaign
 from perf_assets.measuring.sweeps.grid import read_sweep
 from perf_assets_tests.measuring.engines.small_slurm import needs_slurm, small_slurm
 from perf_assets_tests.measuring.engines.small_sshd import needs_sshd, small_sshd
+from perf_assets_tests.measuring.sweeps.board_net import write_own_network
 from perf_assets_tests.support import ROOT, sql, wait_for
 
 SWEEP = """
@@ -130,28 +131,11 @@ def test_work_on_another_kind_of_device_than_its_name_says_is_refused(
         assert cluster.queue() == []
 
 
-OWN_NETWORK = """
-name = "board"
-networks = ["board_net:net"]
-vary = "batch_size"
-smallest = 1
-largest = 4
-[options]
-module_folder = "modules"
-input_size = 8
-passes = ["latency"]
-protocol = { warmup_steps = 1, measured_steps = 3 }
-"""
-NET = "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())\n"
-
-
 @needs_sshd
 def test_a_whole_sweep_on_a_board(sweep_file, data, on_board, tmp_path, monkeypatch):
     """With a module that only this machine has; what is in SQL is not measured again, and jobs of few points go on."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "board_net.py").write_text(NET)
-    sweep_file.write_text(OWN_NETWORK)
+    write_own_network(tmp_path, sweep_file, largest=4)
     command = [Path(sys.executable).parent / "perf-assets", "sweep", sweep_file, "--executor", "ssh"]
     done = subprocess.run(
         [*command, "--device", "alpha"], capture_output=True, text=True, check=False, timeout=200
@@ -162,6 +146,6 @@ def test_a_whole_sweep_on_a_board(sweep_file, data, on_board, tmp_path, monkeypa
     assert len(report.jobs) == 2
     runs = "SELECT batch_size, status, config->'engine'->>'name', config->'spec'->>'device_label' FROM cleaned_runs"
     assert sql(data, f"{runs} ORDER BY 1") == [(size, "ok", "ssh", "alpha") for size in (1, 2, 3, 4)]
-    sweep_file.write_text(f'devices = ["cuda"]\n{OWN_NETWORK}')
+    sweep_file.write_text(f'devices = ["cuda"]\n{sweep_file.read_text()}')
     with pytest.raises(CampaignError, match="leave 'devices' out of the sweep"):
         run_campaign(data, read_sweep(sweep_file), "quick", Place("ssh", "alpha"))
